@@ -1,0 +1,1 @@
+"""Starting ranks, one file a launcher, and building Horovod for the machine they run on."""

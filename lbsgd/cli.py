@@ -1,0 +1,77 @@
+"""The `lbsgd` command: finds the subcommand asked for, loads only that one, and turns errors into exit codes."""
+
+import difflib
+import importlib
+import os
+import sys
+
+import click
+
+from lbsgd import __version__
+from lbsgd.errors import LbsgdError
+
+# name -> (module:attribute, the line that `lbsgd --help` shows). Written out so that help loads no command.
+COMMANDS = {
+    "train": ("lbsgd.commands.train:train", "Train an image classifier on any number of workers."),
+    "eval": ("lbsgd.commands.evaluate:evaluate", "Count a checkpoint's errors on the validation images."),
+    "plan": ("lbsgd.commands.plan:plan", "Show what a run would do: every derived number and why."),
+    "runs": ("lbsgd.commands.runs:runs", "List, show and compare recorded runs."),
+    "data": ("lbsgd.commands.data:data", "Make data sets."),
+    "horovod": ("lbsgd.commands.horovod:horovod", "Build Horovod for this environment, or check it."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands' names and help lines without importing them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        module, attribute = COMMANDS[name][0].split(":")
+        return getattr(importlib.import_module(module), attribute)
+
+    def resolve_command(self, ctx: click.Context, args: list[str]):
+        name = args[0] if args else ""
+        if name not in COMMANDS and not name.startswith("-"):
+            close = difflib.get_close_matches(name, COMMANDS, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(COMMANDS)}"
+            ctx.fail(f"no command {name!r}; {hint}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"auto_envvar_prefix": "LBSGD", "help_option_names": ["-h", "--help"]},
+)
+@click.version_option(__version__, prog_name="lbsgd")
+def cli() -> None:
+    """Train image classifiers with large minibatches: one recipe, PyTorch or TensorFlow, Horovod over MPI.
+
+    Every option can also be given in the environment as LBSGD_<COMMAND>_<OPTION>, e.g. LBSGD_TRAIN_SEED=1.
+    """
+
+
+def main() -> None:
+    """Run the command line and leave with the exit code that the error, if any, carries."""
+    try:
+        code = cli.main(prog_name="lbsgd", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except click.exceptions.Abort:
+        click.echo("Interrupted.", err=True)
+        code = 130
+    except LbsgdError as error:
+        click.echo(f"Error: {error}", err=True)
+        code = error.exit_code
+    except BrokenPipeError:  # `lbsgd ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 141
+    sys.exit(code if isinstance(code, int) else 0)

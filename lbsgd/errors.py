@@ -1,0 +1,55 @@
+"""Errors a user can act on, each with its exit code.
+
+Raise one of these with a text that says what was given, what is allowed and what to do; the command line prints it in one
+line, without a traceback, and leaves with `exit_code`. Anything else that escapes is a bug in lbsgd (exit code 1).
+"""
+
+
+class LbsgdError(Exception):
+    """Base of every error that is reported without a traceback."""
+
+    exit_code = 1
+
+
+class UsageError(LbsgdError):
+    """The command, an option or a recipe is wrong."""
+
+    exit_code = 2
+
+
+class EnvironmentNotReady(LbsgdError):
+    """Something this command needs is missing, broken or differs between ranks."""
+
+    exit_code = 3
+
+
+class DataError(LbsgdError):
+    """The data set cannot be used as it is."""
+
+    exit_code = 4
+
+
+class CheckpointError(LbsgdError):
+    """A checkpoint is missing, damaged or made by another model."""
+
+    exit_code = 5
+
+
+class TargetMissed(LbsgdError):
+    """A target the user required was not reached."""
+
+    exit_code = 6
+
+
+class Interrupted(LbsgdError):
+    """A signal ended the run after its state was saved."""
+
+    def __init__(self, message: str, signal_number: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signal_number
+
+
+class NonFiniteLoss(LbsgdError):
+    """The loss is no longer a finite number: the replicas hold nothing worth saving."""
+
+    exit_code = 144

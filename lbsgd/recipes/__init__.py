@@ -1,0 +1,1 @@
+"""The TOML presets shipped with lbsgd."""

