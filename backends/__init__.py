@@ -1,0 +1,1 @@
+"""The frameworks behind one contract. Importing this package imports no framework."""

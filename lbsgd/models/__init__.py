@@ -1,0 +1,1 @@
+"""Network descriptions that know no framework."""
