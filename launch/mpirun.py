@@ -62,6 +62,11 @@ def require_mpirun() -> str:
     return path
 
 
+def remote_prefix() -> Path:
+    """The folder of the Open MPI whose mpirun is first on PATH; other hosts are taken to have it at the same place."""
+    return Path(require_mpirun()).parent.parent
+
+
 def console_script() -> str:
     """The `lbsgd` script beside this interpreter: ranks are started through it, never with `python -m` in a checkout."""
     return str(Path(sys.executable).parent / "lbsgd")

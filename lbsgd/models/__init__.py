@@ -1,1 +1,31 @@
 """Network descriptions that know no framework."""
+
+import difflib
+
+from lbsgd.errors import UsageError
+from lbsgd.models.network import Network
+from lbsgd.models.resnet import IMAGENET_BLOCKS, SMALL_BLOCKS, imagenet_resnet, small_resnet
+
+MODELS = (*IMAGENET_BLOCKS, *SMALL_BLOCKS)
+# Networks of another library, known to one framework only: prefix -> framework.
+LIBRARIES = {"timm": "torch", "keras": "tensorflow"}
+
+
+def library_model(name: str) -> tuple[str, str] | None:
+    """("timm", "resnet18d") for "timm:resnet18d"; None for a model of our own."""
+    library, colon, model = name.partition(":")
+    return (library, model) if colon and library in LIBRARIES else None
+
+
+def describe(name: str, classes: int) -> Network:
+    """The network of that name with `classes` outputs.
+
+    Raises UsageError for a name that is not in MODELS.
+    """
+    if name in IMAGENET_BLOCKS:
+        return imagenet_resnet(name, classes)
+    if name in SMALL_BLOCKS:
+        return small_resnet(name, classes)
+    close = difflib.get_close_matches(name, MODELS, n=1)
+    hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(MODELS)}, timm:NAME and keras:NAME"
+    raise UsageError(f"no model {name!r}; {hint}")

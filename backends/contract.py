@@ -1,0 +1,114 @@
+"""What a framework must do for lbsgd. Everything else exists once and knows no framework.
+
+A backend holds one replica on one rank: a network, its optimiser state and its connection to the other replicas through
+Horovod. It takes steps with the hyper-parameters it is given and decides nothing. Arrays cross the edge as numpy, under
+torchvision's names and in its layout (lbsgd.models.network).
+"""
+
+import os
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from lbsgd.errors import UsageError
+from lbsgd.recipe import Recipe
+from lbsgd.world import World
+
+Arrays = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class State:
+    """Everything that a run needs to go on, as numpy arrays.
+
+    model: the state dict (parameters, batch norm buffers). velocity: momentum's u of eq. 9 by parameter name.
+    loss_scale: scalars of fp16's dynamic loss scaling; empty in other precisions.
+    """
+
+    model: Arrays
+    velocity: Arrays
+    loss_scale: dict[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What a backend is built for. `accumulate`: virtual workers on this rank, n = recipe.batch_per_worker images each.
+
+    channels_last: the memory layout of images; None lets the backend choose.
+    """
+
+    recipe: Recipe
+    classes: int
+    world: World
+    accumulate: int = 1
+    channels_last: bool | None = None
+
+    @property
+    def threads(self) -> int:
+        """Threads for this rank's arithmetic on the CPU: its share of the host's cores, or OMP_NUM_THREADS."""
+        if os.environ.get("OMP_NUM_THREADS", "").isdecimal():
+            return int(os.environ["OMP_NUM_THREADS"])
+        return max(1, len(os.sched_getaffinity(0)) // self.world.local_size)
+
+
+class Backend(ABC):
+    """One replica of the model. Methods marked *collective* must be called by all ranks alike."""
+
+    framework: ClassVar[str]
+    precisions: ClassVar[tuple[str, ...]]
+    asynchronous: bool
+    """Whether the device works behind the host, so that a loss is best read one step later."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        if job.recipe.precision not in self.precisions:
+            raise UsageError(
+                f"the {self.framework} backend has no precision {job.recipe.precision!r}; it has {', '.join(self.precisions)}"
+            )
+
+    @abstractmethod
+    def train_step(self, images: np.ndarray, labels: np.ndarray, learning_rate: float, communicate: bool = True) -> Any:
+        """One update of the replica by the paper's rule. Collective when `communicate`.
+
+        images: uint8 [accumulate * n, size, size, 3]; labels: int64 [accumulate * n]. Each slice of n is a virtual worker
+        with its own batch norm statistics. The gradient is the mean over all kn samples (remark 3), weight decay is added
+        after aggregation (remark 1), the update is eq. 9 with Nesterov's look-ahead.
+        Returns the mean loss of this rank's samples, still on the device: `loss_value` waits for it.
+        communicate=False leaves the allreduce out, and with it the agreement of the replicas: only for timing.
+        """
+
+    @abstractmethod
+    def loss_value(self, loss: Any) -> float:
+        """Wait until the step that returned `loss` is done and give its value."""
+
+    @abstractmethod
+    def evaluate(self, images: np.ndarray, labels: np.ndarray, valid: int) -> tuple[int, float]:
+        """Wrong answers (top-1) and the sum of cross-entropies among the first `valid` images, by running statistics.
+
+        images: uint8 [count, size, size, 3]; labels: int64 [count].
+        """
+
+    @abstractmethod
+    def average_batch_norm(self) -> None:
+        """Replace batch norm's running statistics by their mean over all workers. Collective."""
+
+    @abstractmethod
+    def export_state(self) -> State:
+        """A copy of this replica's state."""
+
+    @abstractmethod
+    def import_state(self, state: State) -> None:
+        """Take over a state made by any backend for the same network.
+
+        Raises CheckpointError when a name is missing or left over, or a shape differs.
+        """
+
+    @abstractmethod
+    def broadcast(self) -> None:
+        """Make every replica equal to rank 0's: parameters, velocity, batch norm buffers. Collective."""
+
+    @abstractmethod
+    def environment(self) -> dict[str, Any]:
+        """Versions and devices for the record: framework, Horovod and its build, GPU names."""

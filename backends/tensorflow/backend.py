@@ -1,0 +1,207 @@
+"""The TensorFlow replica: ResourceApplyMomentum is eq. 9 (the learning rate stays outside the velocity), as torch's SGD is."""
+
+import os
+
+import numpy as np
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow reads it at import
+
+import tensorflow as tf
+
+import horovod
+import horovod.tensorflow as hvd
+from lbsgd.backends.arrays import require_fit
+from lbsgd.backends.batch_norm import virtual_momentum
+from lbsgd.backends.contract import Arrays, Backend, Job, State
+from lbsgd.backends.tensorflow.allreduce import average_gradients, average_variables, broadcast_variables
+from lbsgd.backends.tensorflow.library import LibraryNetwork
+from lbsgd.backends.tensorflow.loss_scale import LossScale
+from lbsgd.backends.tensorflow.network import ResidualNetwork
+from lbsgd.errors import EnvironmentNotReady, UsageError
+from lbsgd.models import describe, library_model
+
+PRECISIONS = {"fp32": tf.float32, "bf16": tf.bfloat16, "fp16": tf.float16}
+
+
+class TensorFlowBackend(Backend):
+    """One replica in TensorFlow. Images are NHWC whatever `job.channels_last` says."""
+
+    framework = "tensorflow"
+    precisions = tuple(PRECISIONS)
+
+    def __init__(self, job: Job) -> None:
+        super().__init__(job)
+        hvd.init(job.world.comm)
+        self.device = choose_device(job)
+        self.asynchronous = self.device != "cpu"
+        self.dtype = PRECISIONS[job.recipe.precision]
+        self.network = build_network(job)
+        self.velocity = {n: tf.Variable(tf.zeros_like(v), trainable=False) for n, v in self.network.trained.items()}
+        self.gradient_sums: dict[str, tf.Variable] = {}
+        if job.accumulate > 1:
+            self.gradient_sums = {n: tf.Variable(tf.zeros_like(v)) for n, v in self.network.trained.items()}
+        self.scale = LossScale() if self.dtype == tf.float16 else None
+        self._accumulate = tf.function(self._accumulate_step)
+        self._update = tf.function(self._update_step)
+        self._evaluate = tf.function(self._evaluate_step)
+
+    def train_step(
+        self, images: np.ndarray, labels: np.ndarray, learning_rate: float, communicate: bool = True
+    ) -> tf.Tensor:
+        count, n = self.job.accumulate, self.job.recipe.batch_per_worker
+        communicate = communicate and self.job.world.size > 1
+        losses = []
+        for index in range(count):
+            share = slice(index * n, (index + 1) * n)
+            momentum = tf.constant(virtual_momentum(index, count))
+            batch = tf.convert_to_tensor(images[share]), tf.convert_to_tensor(labels[share]), momentum
+            if index < count - 1:
+                losses.append(self._accumulate(*batch))
+            else:
+                losses.append(self._update(*batch, tf.constant(learning_rate, tf.float32), communicate))
+        return losses[0] if count == 1 else tf.add_n(losses)
+
+    def _gradients(
+        self, images: tf.Tensor, labels: tf.Tensor, momentum: tf.Tensor
+    ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        """This virtual worker's share of the rank's mean loss and of its (scaled) gradient."""
+        with tf.GradientTape() as tape:
+            logits = self.network.logits(self._pixels(images), training=True, momentum=momentum)
+            loss = tf.reduce_mean(self._cross_entropy(logits, labels)) / self.job.accumulate
+            objective = self.scale.apply(loss) if self.scale else loss
+        gradients = tape.gradient(objective, list(self.network.trained.values()))
+        return loss, dict(zip(self.network.trained, gradients, strict=True))
+
+    def _accumulate_step(self, images: tf.Tensor, labels: tf.Tensor, momentum: tf.Tensor) -> tf.Tensor:
+        loss, gradients = self._gradients(images, labels, momentum)
+        for name, gradient in gradients.items():
+            self.gradient_sums[name].assign_add(gradient)
+        return loss
+
+    def _update_step(
+        self, images: tf.Tensor, labels: tf.Tensor, momentum: tf.Tensor, learning_rate: tf.Tensor, communicate: bool
+    ) -> tf.Tensor:
+        loss, gradients = self._gradients(images, labels, momentum)
+        for name, total in self.gradient_sums.items():
+            gradients[name] += total
+        if communicate:
+            gradients = average_gradients(gradients)
+        if self.scale:
+            gradients, finite = self.scale.remove(gradients)
+            tf.cond(finite, lambda: self._apply(gradients, learning_rate), lambda: tf.constant(False))
+        else:
+            self._apply(gradients, learning_rate)
+        for total in self.gradient_sums.values():
+            total.assign(tf.zeros_like(total))
+        return loss
+
+    def _apply(self, gradients: dict[str, tf.Tensor], learning_rate: tf.Tensor) -> tf.Tensor:
+        settings = self.job.recipe.optimizer
+        for name, variable in self.network.trained.items():
+            gradient = gradients[name]
+            if name in self.network.decayed:
+                gradient += settings.weight_decay * variable
+            tf.raw_ops.ResourceApplyMomentum(
+                var=variable.handle,
+                accum=self.velocity[name].handle,
+                lr=learning_rate,
+                grad=gradient,
+                momentum=settings.momentum,
+                use_nesterov=settings.nesterov,
+            )
+        return tf.constant(True)
+
+    def _pixels(self, images: tf.Tensor) -> tf.Tensor:
+        settings = self.job.recipe.images
+        x = (tf.cast(images, tf.float32) / 255 - tf.constant(settings.mean)) / tf.constant(settings.std)
+        return tf.cast(x, self.dtype)
+
+    def _cross_entropy(self, logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+        smoothing = self.job.recipe.label_smoothing
+        if not smoothing:
+            return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+        target = tf.one_hot(labels, self.job.classes, 1 - smoothing + smoothing / self.job.classes, smoothing / self.job.classes)
+        return tf.nn.softmax_cross_entropy_with_logits(target, logits)
+
+    def loss_value(self, loss: tf.Tensor) -> float:
+        return float(loss)
+
+    def _evaluate_step(self, images: tf.Tensor, labels: tf.Tensor, valid: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        logits = self.network.logits(self._pixels(images), training=False, momentum=0.0)[:valid]
+        wrong = tf.math.count_nonzero(tf.argmax(logits, 1) != labels[:valid])
+        entropy = tf.nn.sparse_softmax_cross_entropy_with_logits(labels[:valid], logits)
+        return wrong, tf.reduce_sum(entropy)
+
+    def evaluate(self, images: np.ndarray, labels: np.ndarray, valid: int) -> tuple[int, float]:
+        wrong, entropy = self._evaluate(
+            tf.convert_to_tensor(images), tf.convert_to_tensor(labels), tf.constant(valid)
+        )
+        return int(wrong), float(entropy)
+
+    def average_batch_norm(self) -> None:
+        statistics = self.network.statistics()
+        if self.job.world.size > 1 and statistics:
+            average_variables(statistics)
+
+    def export_state(self) -> State:
+        model = self.network.to_canonical(self.network.trained | self.network.buffers)
+        return State(model, self.network.to_canonical(self.velocity), self.scale.export() if self.scale else {})
+
+    def import_state(self, state: State) -> None:
+        self._assign("model", self.network.trained | self.network.buffers, state.model)
+        self._assign("velocity", self.velocity, state.velocity)
+        if self.scale and state.loss_scale:
+            self.scale.restore(state.loss_scale)
+
+    def _assign(self, what: str, variables: dict[str, tf.Variable], arrays: Arrays) -> None:
+        shapes = {name: array.shape for name, array in self.network.to_canonical(variables).items()}
+        require_fit(what, arrays, shapes)
+        for name, array in self.network.from_canonical(arrays).items():
+            variables[name].assign(array)
+
+    def broadcast(self) -> None:
+        if self.job.world.size > 1:
+            state = [*self.network.trained.values(), *self.network.buffers.values(), *self.velocity.values()]
+            broadcast_variables(state)
+
+    def environment(self) -> dict[str, object]:
+        return {
+            "tensorflow": tf.__version__,
+            "horovod": horovod.__version__,
+            "horovod_build": {"mpi": hvd.mpi_built(), "gloo": hvd.gloo_built(), "nccl": bool(hvd.nccl_built())},
+            "cuda": tf.sysconfig.get_build_info().get("cuda_version"),
+            "device": self.device,
+            "threads": self.job.threads,
+        }
+
+
+def create(job: Job) -> TensorFlowBackend:
+    """The TensorFlow replica for `job`."""
+    return TensorFlowBackend(job)
+
+
+def choose_device(job: Job) -> str:
+    """Make this rank's own GPU, by its local rank, the only one TensorFlow sees, or settle the threads of a CPU."""
+    gpus = tf.config.list_physical_devices("GPU")
+    if not gpus:
+        tf.config.threading.set_intra_op_parallelism_threads(job.threads)
+        return "cpu"
+    if job.world.local_size > len(gpus):
+        raise EnvironmentNotReady(
+            f"{job.world.local_size} ranks on this host but {len(gpus)} GPUs; start one rank a GPU"
+        )
+    gpu = gpus[job.world.local_rank]
+    tf.config.set_visible_devices(gpu, "GPU")
+    tf.config.experimental.set_memory_growth(gpu, True)
+    return tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name)
+
+
+def build_network(job: Job) -> ResidualNetwork | LibraryNetwork:
+    """The recipe's network, holding its initial weights."""
+    recipe = job.recipe
+    library = library_model(recipe.model)
+    if not library:
+        return ResidualNetwork(describe(recipe.model, job.classes), recipe.seed)
+    if job.accumulate > 1 or recipe.precision != "fp32":
+        raise UsageError("keras: models run in fp32 and without --accumulate; use one of lbsgd's own models for those")
+    return LibraryNetwork(library[1], job.classes, recipe.images.size, recipe.seed)

@@ -1,0 +1,201 @@
+"""The PyTorch replica: torch's SGD is eq. 9 as it stands, so the learning rate is simply set before each step."""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+import horovod
+import horovod.torch as hvd
+from lbsgd.backends.arrays import require_fit
+from lbsgd.backends.batch_norm import virtual_momentum
+from lbsgd.backends.contract import Arrays, Backend, Job, State
+from lbsgd.backends.torch.allreduce import GradientAllreduce, contiguous_view
+from lbsgd.backends.torch.library import library_network
+from lbsgd.backends.torch.network import ResidualNetwork
+from lbsgd.errors import EnvironmentNotReady
+from lbsgd.models import describe, library_model
+from lbsgd.models.initialization import initial_arrays
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class TorchBackend(Backend):
+    """One replica in PyTorch."""
+
+    framework = "torch"
+    precisions = tuple(PRECISIONS)
+
+    def __init__(self, job: Job) -> None:
+        super().__init__(job)
+        hvd.init(job.world.comm)
+        torch.set_num_threads(job.threads)
+        self.device = choose_device(job)
+        self.asynchronous = self.device.type == "cuda"
+        self.dtype = PRECISIONS[job.recipe.precision]
+        channels_last = job.channels_last
+        if channels_last is None:  # slower than NCHW only in fp32 on a CPU
+            channels_last = self.device.type == "cuda" or self.dtype != torch.float32
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+
+        self.network = build_network(job).to(self.device, memory_format=self.memory_format)
+        self.norms = [m for m in self.network.modules() if isinstance(m, nn.BatchNorm2d)]
+        self.optimizer = build_optimizer(self.network, job)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
+        self.allreduce = GradientAllreduce(self.network)
+        self.mean = torch.tensor(job.recipe.images.mean, device=self.device).view(1, 3, 1, 1)
+        self.deviation = torch.tensor(job.recipe.images.std, device=self.device).view(1, 3, 1, 1)
+
+    def train_step(
+        self, images: np.ndarray, labels: np.ndarray, learning_rate: float, communicate: bool = True
+    ) -> Tensor:
+        self.network.train()
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        count, n = self.job.accumulate, self.job.recipe.batch_per_worker
+        losses = torch.zeros((), device=self.device)
+        for index in range(count):
+            share = slice(index * n, (index + 1) * n)
+            self.allreduce.armed = communicate and self.job.world.size > 1 and index == count - 1
+            loss = self._virtual_worker(images[share], labels[share], index) / count
+            self.scaler.scale(loss).backward()
+            losses += loss.detach()
+        self.allreduce.wait()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad()
+        return losses
+
+    def _virtual_worker(self, images: np.ndarray, labels: np.ndarray, index: int) -> Tensor:
+        if self.job.accumulate > 1:
+            for norm in self.norms:
+                norm.momentum = virtual_momentum(index, self.job.accumulate)
+        logits = self._logits(images)
+        return functional.cross_entropy(
+            logits, self._labels(labels), label_smoothing=self.job.recipe.label_smoothing
+        )
+
+    def _logits(self, images: np.ndarray) -> Tensor:
+        x = torch.from_numpy(images).to(self.device, non_blocking=True).permute(0, 3, 1, 2)
+        x = x.to(torch.float32, memory_format=self.memory_format)
+        x = x.div_(255).sub_(self.mean).div_(self.deviation)
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            return self.network(x).float()
+
+    def _labels(self, labels: np.ndarray) -> Tensor:
+        return torch.from_numpy(labels).to(self.device, non_blocking=True)
+
+    def loss_value(self, loss: Tensor) -> float:
+        return loss.item()
+
+    @torch.no_grad()
+    def evaluate(self, images: np.ndarray, labels: np.ndarray, valid: int) -> tuple[int, float]:
+        self.network.eval()
+        logits, truth = self._logits(images)[:valid], self._labels(labels)[:valid]
+        wrong = (logits.argmax(1) != truth).sum().item()
+        return wrong, functional.cross_entropy(logits, truth, reduction="sum").item()
+
+    def average_batch_norm(self) -> None:
+        statistics = [s for norm in self.norms for s in (norm.running_mean, norm.running_var)]
+        if self.job.world.size > 1 and statistics:
+            hvd.grouped_allreduce_(statistics, name="batch_norm", op=hvd.Average)
+
+    def export_state(self) -> State:
+        model = {name: to_numpy(value) for name, value in self.network.state_dict().items()}
+        velocity = {name: to_numpy(value) for name, value in self._velocity().items()}
+        return State(model, velocity, {k: float(v) for k, v in self.scaler.state_dict().items() if k in SCALE_KEYS})
+
+    def import_state(self, state: State) -> None:
+        copy_into("model", self.network.state_dict(), state.model)
+        copy_into("velocity", self._velocity(), state.velocity)
+        if self.scaler.is_enabled() and state.loss_scale:
+            whole = {"_growth_tracker": int(state.loss_scale["_growth_tracker"])}
+            self.scaler.load_state_dict(self.scaler.state_dict() | state.loss_scale | whole)
+
+    def broadcast(self) -> None:
+        if self.job.world.size > 1:
+            tensors = self.network.state_dict() | {f"velocity.{k}": v for k, v in self._velocity().items()}
+            for name, tensor in tensors.items():
+                hvd.broadcast_(contiguous_view(tensor), root_rank=0, name=f"broadcast.{name}")
+
+    def environment(self) -> dict[str, object]:
+        gpu = self.device.type == "cuda"
+        return {
+            "torch": torch.__version__,
+            "horovod": horovod.__version__,
+            "horovod_build": {"mpi": hvd.mpi_built(), "gloo": hvd.gloo_built(), "nccl": bool(hvd.nccl_built())},
+            "cuda": torch.version.cuda,
+            "device": torch.cuda.get_device_name(self.device) if gpu else "cpu",
+            "threads": torch.get_num_threads(),
+        }
+
+    def _velocity(self) -> dict[str, Tensor]:
+        return {
+            name: self.optimizer.state[parameter]["momentum_buffer"]
+            for name, parameter in self.network.named_parameters()
+        }
+
+
+SCALE_KEYS = ("scale", "_growth_tracker")
+
+
+def create(job: Job) -> TorchBackend:
+    """The PyTorch replica for `job`."""
+    return TorchBackend(job)
+
+
+def choose_device(job: Job) -> torch.device:
+    """This rank's own GPU by its local rank, or the CPU where there is none."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    if job.world.local_size > torch.cuda.device_count():
+        raise EnvironmentNotReady(
+            f"{job.world.local_size} ranks on this host but {torch.cuda.device_count()} GPUs; start one rank a GPU"
+        )
+    torch.cuda.set_device(job.world.local_rank)
+    torch.backends.cudnn.benchmark = True
+    return torch.device("cuda", job.world.local_rank)
+
+
+def build_network(job: Job) -> nn.Module:
+    """The recipe's network, holding its initial weights."""
+    library = library_model(job.recipe.model)
+    if library:
+        return library_network(library[1], job.classes, job.recipe.seed)
+    description = describe(job.recipe.model, job.classes)
+    network = ResidualNetwork(description)
+    copy_into("model", network.state_dict(), initial_arrays(description, job.recipe.seed))
+    return network
+
+
+def build_optimizer(network: nn.Module, job: Job) -> torch.optim.SGD:
+    """SGD in the form of eq. 9, velocities at zero; no weight decay on normalisation layers."""
+    exempt = {
+        parameter
+        for module in network.modules()
+        if isinstance(module, (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm))
+        for parameter in module.parameters(recurse=False)
+    }
+    settings = job.recipe.optimizer
+    trained = [p for p in network.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p not in exempt], "weight_decay": settings.weight_decay},
+        {"params": [p for p in trained if p in exempt], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.SGD(groups, lr=0.0, momentum=settings.momentum, nesterov=settings.nesterov, fused=True)
+    for parameter in trained:
+        optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return optimizer
+
+
+@torch.no_grad()
+def copy_into(what: str, tensors: dict[str, Tensor], arrays: Arrays) -> None:
+    """Overwrite tensors in place by the arrays of the same names."""
+    require_fit(what, arrays, {name: tuple(tensor.shape) for name, tensor in tensors.items()})
+    for name, tensor in tensors.items():
+        tensor.copy_(torch.from_numpy(np.asarray(arrays[name])))
+
+
+def to_numpy(tensor: Tensor) -> np.ndarray:
+    """A C-contiguous copy in the tensor's logical (OIHW) order."""
+    return np.array(tensor.detach().cpu().numpy(), order="C")

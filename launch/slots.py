@@ -1,0 +1,43 @@
+"""How many ranks the hosts of a job can take."""
+
+import os
+import re
+from pathlib import Path
+
+from lbsgd.errors import EnvironmentNotReady, UsageError
+
+
+def local_slots() -> tuple[int, str]:
+    """Ranks this host can take, and of what: one a GPU, or one a CPU core where there is none."""
+    gpus = [path for path in Path("/dev").glob("nvidia*") if re.fullmatch(r"nvidia\d+", path.name)]
+    if gpus:
+        return len(gpus), "GPUs"
+    return len(os.sched_getaffinity(0)), "CPU cores"
+
+
+def parse_hosts(hosts: str) -> dict[str, int]:
+    """mpirun's host list "a:4,b:4" as slots by host; a host without a number has one slot.
+
+    Raises UsageError for anything else.
+    """
+    slots: dict[str, int] = {}
+    for entry in hosts.split(","):
+        match = re.fullmatch(r"([A-Za-z0-9][A-Za-z0-9._-]*)(?::(\d+))?", entry)
+        if not match:
+            raise UsageError(f"--hosts {hosts!r}: {entry!r} is not HOST or HOST:SLOTS; give e.g. node1:8,node2:8")
+        slots[match[1]] = slots.get(match[1], 0) + int(match[2] or 1)
+    return slots
+
+
+def require_slots(np: int, hosts: str | None) -> None:
+    """Raise EnvironmentNotReady when `np` ranks do not fit the hosts, or this host when `hosts` is None."""
+    if hosts is None:
+        slots, of = local_slots()
+        found = f"this host has {slots} {of}"
+    else:
+        slots = sum(parse_hosts(hosts).values())
+        found = f"--hosts {hosts} has {slots} slots"
+    if np > slots:
+        raise EnvironmentNotReady(
+            f"--np {np} ranks, but {found}; lower --np, name more hosts with --hosts, or share slots with --oversubscribe"
+        )

@@ -1,0 +1,72 @@
+"""All ranks must be about to do the same thing: the check before the first step.
+
+Horovod averages whatever it is given. Ranks with another recipe, version or data listing train something nobody asked for
+and the run "succeeds".
+"""
+
+import socket
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from lbsgd.errors import EnvironmentNotReady, LbsgdError
+from lbsgd.world import World
+
+Result = TypeVar("Result")
+
+
+class FailedElsewhere(LbsgdError):
+    """This rank leaves because another one failed; the first of those that failed reports it."""
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__("another rank failed")
+        self.exit_code = exit_code
+
+
+def together(world: World, action: Callable[[], Result]) -> Result:
+    """Do `action` on all ranks; when it fails on any, fail on all, and let one speak. Collective.
+
+    Without it, a rank whose folder is missing leaves and the others wait in MPI for ever.
+    """
+    error, result = None, None
+    try:
+        result = action()
+    except LbsgdError as failure:
+        error = failure
+    codes = world.comm.allgather(error.exit_code if error else None)
+    failed = [rank for rank, code in enumerate(codes) if code is not None]
+    if not failed:
+        return result
+    if failed[0] != world.rank:
+        raise FailedElsewhere(codes[failed[0]])
+    if len(failed) < world.size:
+        raise type(error)(f"rank {world.rank} on {socket.gethostname()}: {error}")
+    raise error
+
+
+def require_agreement(world: World, facts: dict[str, Any]) -> None:
+    """Refuse to go on unless every rank gives the same facts. Collective.
+
+    facts: names to JSON values; nested ones are compared leaf by leaf.
+    Raises EnvironmentNotReady on all ranks, with each difference from rank 0, at most five of them.
+    """
+    everyone = world.comm.allgather((socket.gethostname(), flatten(facts)))
+    host, reference = everyone[0]
+    differences = [
+        f"{name} is {reference.get(name)!r} on rank 0 ({host}) but {other.get(name)!r} on rank {rank} ({other_host})"
+        for rank, (other_host, other) in enumerate(everyone)
+        for name in sorted(reference.keys() | other.keys())
+        if reference.get(name) != other.get(name)
+    ]
+    if differences:
+        more = f"; and {len(differences) - 5} more" if len(differences) > 5 else ""
+        raise EnvironmentNotReady(f"the ranks disagree: {'; '.join(differences[:5])}{more}; start all ranks alike")
+
+
+def flatten(value: Any, name: str = "") -> dict[str, Any]:
+    """{"a": {"b": 1}} as {"a.b": 1}."""
+    if not isinstance(value, dict):
+        return {name: value}
+    flat: dict[str, Any] = {}
+    for key, inner in value.items():
+        flat |= flatten(inner, f"{name}.{key}" if name else key)
+    return flat

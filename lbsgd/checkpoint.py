@@ -1,0 +1,100 @@
+"""Checkpoints that either framework writes and reads: safetensors, JSON and a manifest of hashes. Nothing is unpickled.
+
+A checkpoint is a folder `iteration-<n>`, n steps done: model.safetensors (a torchvision state dict), velocity.safetensors
+(momentum's u by parameter name), state.json, and manifest.json with the SHA-256 of the others. It is written beside its
+place and renamed, so a folder under its own name is complete.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from lbsgd.backends.contract import State
+from lbsgd.errors import CheckpointError, EnvironmentNotReady
+from lbsgd.files import write_atomically, write_json
+
+SCHEMA = "lbsgd.checkpoint/1"
+PREFIX = "iteration-"
+FILES = ("model.safetensors", "velocity.safetensors", "state.json")
+
+
+def save_checkpoint(root: Path, iteration: int, state: State, about: dict[str, Any], *, keep: int) -> Path:
+    """Write the checkpoint of `iteration` under `root`, then delete all but the newest `keep`.
+
+    about: what the run needs to know beside the arrays (recipe, classes, ...), as JSON.
+    Raises EnvironmentNotReady when it cannot be written; earlier checkpoints stay.
+    """
+    final = root / f"{PREFIX}{iteration:08d}"
+    partial = root / f".{final.name}.{os.getpid()}.partial"
+    content = {"schema": SCHEMA, "iteration": iteration, "loss_scale": state.loss_scale, **about}
+    data = {
+        "model.safetensors": save(state.model),
+        "velocity.safetensors": save(state.velocity),
+        "state.json": json.dumps(content, indent=2).encode(),
+    }
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        for name, blob in data.items():
+            write_atomically(partial / name, blob)
+        write_json(partial / "manifest.json", {name: hashlib.sha256(blob).hexdigest() for name, blob in data.items()})
+        shutil.rmtree(final, ignore_errors=True)
+        partial.replace(final)
+    except OSError as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        needed = sum(map(len, data.values())) >> 20
+        raise EnvironmentNotReady(
+            f"cannot write checkpoint {final} ({needed} MiB): {error.strerror}; earlier checkpoints are untouched"
+        ) from error
+    for old in list_checkpoints(root)[:-keep]:
+        shutil.rmtree(old)
+    return final
+
+
+def list_checkpoints(root: Path) -> list[Path]:
+    """The checkpoints under `root`, oldest first."""
+    return sorted(path for path in root.glob(f"{PREFIX}*") if path.is_dir())
+
+
+def find_checkpoint(path: Path) -> Path:
+    """The checkpoint that `path` names: itself, or the newest of the run at `path`.
+
+    Raises CheckpointError when there is none.
+    """
+    if (path / "manifest.json").exists():
+        return path
+    found = list_checkpoints(path / "checkpoints")
+    if not found:
+        raise CheckpointError(f"{path} is neither a checkpoint nor a run that has one")
+    return found[-1]
+
+
+def load_checkpoint(path: Path) -> tuple[State, dict[str, Any]]:
+    """The state in checkpoint `path`, and what was saved about its run (`iteration`, the recipe, ...).
+
+    Raises CheckpointError when a file is missing or is not what was written.
+    """
+    try:
+        manifest = json.loads((path / "manifest.json").read_text())
+        data = {name: (path / name).read_bytes() for name in FILES}
+        for name, blob in data.items():
+            if hashlib.sha256(blob).hexdigest() != manifest[name]:
+                raise CheckpointError(f"{path / name} is damaged: its hash is not the one in manifest.json{_others(path)}")
+        about = json.loads(data["state.json"])
+        if about["schema"] != SCHEMA:
+            raise CheckpointError(f"{path} has schema {about['schema']}, this version reads {SCHEMA}")
+        arrays = load(data["model.safetensors"]), load(data["velocity.safetensors"])
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise CheckpointError(f"{path} is not a readable checkpoint: {error}{_others(path)}") from error
+    return State(*arrays, about["loss_scale"]), about
+
+
+def _others(path: Path) -> str:
+    others = [other.name for other in list_checkpoints(path.parent) if other != path]
+    return f"; others here: {', '.join(others[-3:])}" if others else "; there is no other here"

@@ -1,0 +1,70 @@
+"""`lbsgd eval`: the error of a checkpoint, in the framework that made it or in the other one."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from lbsgd.commands.options import POSITIVE
+
+
+@click.command("eval")
+@click.argument("checkpoint", metavar="RUN|CHECKPOINT", type=click.Path(path_type=Path))
+@click.option("--data", metavar="DIR", help="The data set.  [default: the run's]")
+@click.option("--framework", type=click.Choice(["torch", "tensorflow"]), help="[default: the one that wrote it]")
+@click.option("--batch-per-gpu", type=POSITIVE, help="Images evaluated at a time on each rank.  [default: the recipe's]")
+@click.option("--data-threads", type=POSITIVE, help="Threads a rank that read images.  [default: its share of the cores]")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")
+def evaluate(
+    checkpoint: Path,
+    data: str | None,
+    framework: str | None,
+    batch_per_gpu: int | None,
+    data_threads: int | None,
+    as_json: bool,
+) -> None:
+    """Count the errors of a run's last checkpoint, or of one checkpoint, on every validation image exactly once.
+
+    Runs alone or under a launcher, which divides the images over its ranks.
+    """
+    from lbsgd.failure import leave_together
+    from lbsgd.world import connect
+
+    world = connect()
+    try:
+        report = _evaluate(world, checkpoint, data, framework, batch_per_gpu, data_threads)
+    except Exception as error:
+        leave_together(world, error, None)
+    if world.is_first:
+        text = f"top-1 error {100 * report['top1_error']:.2f} %, loss {report['loss']:.4f}"
+        where = f"{report['samples']:,} validation images of {report['data']}; {report['checkpoint']}"
+        click.echo(json.dumps(report, indent=2) if as_json else f"{text} on {where}")
+
+
+def _evaluate(world, checkpoint, data, framework, batch_per_gpu, data_threads) -> dict:
+    from lbsgd.agreement import together
+    from lbsgd.backends import Job, load
+    from lbsgd.data import open_dataset
+    from lbsgd.errors import CheckpointError
+    from lbsgd.evaluation import evaluate
+    from lbsgd.preparation import read_checkpoint
+    from lbsgd.recipe import load_recipe
+
+    made = read_checkpoint(world, checkpoint)
+    size = [] if batch_per_gpu is None else [f"batch_per_worker={batch_per_gpu}"]
+    recipe = together(world, lambda: load_recipe(made.about["recipe"], size))
+    data = data or together(world, made.recorded_data)
+    dataset = together(world, lambda: open_dataset(data))
+    classes = tuple(dataset.validation.classes)
+    if classes != tuple(made.about["classes"]):
+        raise CheckpointError(
+            f"{made.path} was trained on {len(made.about['classes'])} classes, {data} has {len(classes)} or other ones"
+        )
+    job = Job(recipe=recipe, classes=len(classes), world=world)
+    backend = together(world, lambda: load(framework or made.about["framework"], job))
+    together(world, lambda: backend.import_state(made.state) if world.is_first else None)
+    backend.broadcast()
+    result = evaluate(backend, dataset.validation, recipe, world, data_threads or job.threads)
+    about = {"epoch": made.about["epoch"], "framework": backend.framework, "data": data, "workers": world.size}
+    return {**asdict(result), "checkpoint": str(made.path), **about}

@@ -1,0 +1,121 @@
+"""The options that `lbsgd train` and `lbsgd plan` share, and the recipe that they amount to.
+
+Flags go before `--set`, and both go before the file or preset.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from lbsgd.recipe import Recipe
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+POSITIVE = click.IntRange(min=1)
+
+RECIPE_OPTIONS = (
+    click.option(
+        "--recipe",
+        metavar="NAME|FILE",
+        default="goyal2017",
+        show_default=True,
+        help="Preset or TOML file: what to train and how.",
+    ),
+    click.option(
+        "--model",
+        metavar="NAME",
+        help="Network, such as resnet50, timm:NAME (torch) or keras:NAME (tensorflow).",
+    ),
+    click.option(
+        "--batch-per-gpu", type=POSITIVE, help="Images a worker takes at each iteration, the paper's n."
+    ),
+    click.option("--epochs", type=POSITIVE, help="Length of the run; the decay points stay where they are."),
+    click.option(
+        "--precision", type=click.Choice(["fp32", "bf16", "fp16"]), help="Numbers the network computes with."
+    ),
+    click.option("--seed", type=click.IntRange(min=0), help="Start of all random numbers."),
+    click.option(
+        "--set",
+        "set_values",
+        metavar="KEY=VALUE",
+        multiple=True,
+        help="Replace any value of the recipe, such as decay.kind=cosine. Repeatable.",
+    ),
+)
+
+RUN_OPTIONS = (
+    click.option(
+        "--accumulate",
+        type=POSITIVE,
+        show_default="1",
+        help="Virtual workers on each rank, one after the other in an iteration.",
+    ),
+    click.option(
+        "--max-steps",
+        type=POSITIVE,
+        help="End the run after this many iterations; the schedule stays as it is.",
+    ),
+    click.option(
+        "--channels-last/--no-channels-last",
+        default=None,
+        show_default="what is faster on the device",
+        help="Memory layout of the images.",
+    ),
+)
+
+
+def recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that `resolve_recipe` takes."""
+    return _apply(RECIPE_OPTIONS, command)
+
+
+def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """--accumulate (None means 1), --max-steps and --channels-last (None means automatic)."""
+    return _apply(RUN_OPTIONS, command)
+
+
+def framework_option(*, required: bool, help: str) -> Decorator:
+    """--framework, one of the two backends."""
+    return click.option(
+        "--framework", type=click.Choice(["torch", "tensorflow"]), required=required, help=help
+    )
+
+
+def data_option(*, required: bool, help: str) -> Decorator:
+    """--data, the data set as `lbsgd.data.open_dataset` takes it."""
+    return click.option("--data", metavar="DIR", required=required, help=help)
+
+
+def resolve_recipe(
+    recipe: str | Mapping[str, Any],
+    set_values: Sequence[str],
+    model: str | None,
+    batch_per_gpu: int | None,
+    epochs: int | None,
+    precision: str | None,
+    seed: int | None,
+) -> "Recipe":
+    """The recipe that the values of `recipe_options` amount to; `recipe` may be a recorded one.
+
+    Raises UsageError as `load_recipe` does.
+    """
+    from lbsgd.recipe import load_recipe
+
+    flags = {
+        "model": model,
+        "batch_per_worker": batch_per_gpu,
+        "epochs": epochs,
+        "precision": precision,
+        "seed": seed,
+    }
+    given = [f"{key}={json.dumps(value)}" for key, value in flags.items() if value is not None]
+    return load_recipe(recipe, [*set_values, *given])
+
+
+def _apply(options: Sequence[Decorator], command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in reversed(options):
+        command = option(command)
+    return command

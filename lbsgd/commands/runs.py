@@ -1,0 +1,134 @@
+"""`lbsgd runs`: what was run, with which result."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+RUNS = click.option(
+    "--runs",
+    "root",
+    type=click.Path(path_type=Path, file_okay=False),
+    default="runs",
+    show_default=True,
+    help="The folder that holds the runs.",
+)
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")
+
+
+@click.group()
+def runs() -> None:
+    """List, show and compare recorded runs."""
+
+
+@runs.command("list")
+@RUNS
+@JSON
+def list_runs(root: Path, as_json: bool) -> None:
+    """One line a run, oldest first."""
+    records = [_read(path.parent) for path in sorted(root.glob("*/run.json"))]
+    if as_json:
+        click.echo(json.dumps(records, indent=2))
+    elif not records:
+        click.echo(f"no runs in {root}; `lbsgd train` makes one", err=True)
+    else:
+        _print_table(["run", "status", "framework", "model", "workers", "top-1 error", "images/s", "efficiency"],
+                     [_row(record) for record in records])  # fmt: skip
+
+
+@runs.command()
+@click.argument("run")
+@RUNS
+@JSON
+def show(run: str, root: Path, as_json: bool) -> None:
+    """All that is recorded of RUN: its name under --runs, its folder, or "latest"."""
+    record = _find(run, root)
+    if as_json:
+        click.echo(json.dumps(record, indent=2))
+        return
+    from lbsgd.agreement import flatten
+
+    rows = [[name, _text(value)] for name, value in flatten(record).items()]
+    _print_table(["key", "value"], rows)
+
+
+@runs.command()
+@click.argument("names", metavar="RUN RUN...", nargs=-1, required=True)
+@RUNS
+@JSON
+def compare(names: tuple[str, ...], root: Path, as_json: bool) -> None:
+    """Results of several RUNs side by side, and the settings in which they differ."""
+    from lbsgd.agreement import flatten
+    from lbsgd.errors import UsageError
+
+    if len(names) < 2:
+        raise UsageError("compare takes at least two runs; `lbsgd runs list` shows them")
+    records = [_find(name, root) for name in names]
+    results = ("throughput.images_per_second", "scaling.efficiency", "final.top1_error", "final.loss", "final.epoch")
+    settings = ("framework", "data", "world.", "recipe.", "schedule.", "environment.versions.")
+    flat = [flatten(record) for record in records]
+    keys = list(dict.fromkeys(key for record in flat for key in record))
+    shown = [k for k in keys if k.startswith(settings) and len({str(record.get(k)) for record in flat}) > 1]
+    table = {key: [record.get(key) for record in flat] for key in (*shown, *results)}
+    if as_json:
+        click.echo(json.dumps({"runs": [record["id"] for record in records], "values": table}, indent=2))
+    else:
+        rows = [[key, *map(_text, values)] for key, values in table.items()]
+        _print_table(["", *(record["id"] for record in records)], rows)
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    from lbsgd.record import read_run
+
+    return read_run(folder)
+
+
+def _find(name: str, root: Path) -> dict[str, Any]:
+    """The record of the run called `name`.
+
+    Raises UsageError when there is none.
+    """
+    import difflib
+
+    from lbsgd.errors import UsageError
+
+    known = [path.parent.name for path in sorted(root.glob("*/run.json"))]
+    if name == "latest" and known:
+        return _read(root / known[-1])
+    for folder in (root / name, Path(name)):
+        if (folder / "run.json").exists():
+            return _read(folder)
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {close[0]!r}?" if close else "`lbsgd runs list` shows what there is"
+    raise UsageError(f"no run {name!r} in {root}; {hint}")
+
+
+def _row(record: dict[str, Any]) -> list[str]:
+    final, speed, scaling = (record.get(key) or {} for key in ("final", "throughput", "scaling"))
+    return [
+        record["id"],
+        record["status"],
+        record["framework"],
+        record["recipe"]["model"],
+        str(record["world"]["size"]),
+        _percent(final.get("top1_error")),
+        _text(speed.get("images_per_second")),
+        _percent(scaling.get("efficiency")),
+    ]
+
+
+def _percent(fraction: float | None) -> str:
+    return "-" if fraction is None else f"{100 * fraction:.2f} %"
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _print_table(header: list[str], rows: list[list[str]]) -> None:
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    for row in (header, *rows):
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -1,0 +1,154 @@
+"""`lbsgd train`: the command line of a training run, as one rank of it or as the one that starts the ranks."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from lbsgd.commands.options import (
+    POSITIVE,
+    data_option,
+    framework_option,
+    recipe_options,
+    resolve_recipe,
+    run_options,
+)
+from lbsgd.errors import LbsgdError, UsageError
+
+DEFAULT_DATA = "synthetic"
+
+
+@click.command()
+@framework_option(required=True, help="What executes the steps.")
+@data_option(
+    required=False,
+    help="Folder with train/<class>/* and val/<class>/*, or `synthetic`.  [default: synthetic, to measure speed]",
+)
+@recipe_options
+@run_options
+@click.option("--np", "-np", "np", type=POSITIVE, help="Start this many ranks with mpirun.  [default: be one rank]")
+@click.option("--hosts", "-H", metavar="HOST:SLOTS,...", help="With --np: the hosts to start the ranks on.")
+@click.option("--oversubscribe", is_flag=True, help="With --np: allow more ranks than GPUs or CPU cores.")
+@click.option(
+    "--run-dir", type=click.Path(path_type=Path, file_okay=False), help="Folder of this run.  [default: RUNS/<utc>-<name>]"
+)
+@click.option(
+    "--runs",
+    type=click.Path(path_type=Path, file_okay=False),
+    default="runs",
+    show_default=True,
+    help="Folder in which runs get their folders.",
+)
+@click.option(
+    "--resume", type=click.Path(path_type=Path), metavar="RUN|CHECKPOINT", help="Go on from a run's last checkpoint, or from this one."
+)
+@click.option("--keep-checkpoints", type=POSITIVE, default=5, show_default=True, help="How many of the newest to keep.")
+@click.option(
+    "--efficiency-steps",
+    type=click.IntRange(min=0),
+    default=20,
+    show_default=True,
+    help="Steps timed with communication off, before training, for the scaling efficiency. 0: do not measure it.",
+)
+@click.option("--data-threads", type=POSITIVE, help="Threads a rank that read images.  [default: its share of the cores]")
+@click.pass_context
+def train(ctx: click.Context, /, np: int | None, hosts: str | None, oversubscribe: bool, **options: Any) -> None:
+    """Train an image classifier on any number of workers.
+
+    Run it under horovodrun, mpirun or srun, alone, or with --np N to have the ranks started.
+
+    \b
+      horovodrun -np 256 lbsgd train --framework torch --data /data/imagenet
+      lbsgd train --framework tensorflow --np 2 --recipe demo --data digits
+    """
+    from lbsgd.world import launched_size
+
+    size = launched_size()
+    if size is None and (np is not None or hosts is not None):
+        ctx.exit(start_ranks(np, hosts, oversubscribe))
+    if np is not None and size is not None and np != size:
+        raise UsageError(f"--np {np}, but the launcher started {size} ranks; leave --np out under a launcher")
+    recipe_given = ctx.get_parameter_source("recipe") is not ParameterSource.DEFAULT
+    run_as_rank(recipe_given, **options)
+
+
+def start_ranks(np: int | None, hosts: str | None, oversubscribe: bool) -> int:
+    """Start this same command as `np` ranks and return their exit code."""
+    from lbsgd.launch import mpirun, slots
+
+    if np is None:
+        np = sum(slots.parse_hosts(hosts).values())
+    if not oversubscribe:
+        slots.require_slots(np, hosts)
+    mpirun.require_mpirun()
+    job = mpirun.Job(
+        np=np, command=(mpirun.console_script(), *sys.argv[1:]), hosts=hosts, oversubscribe=oversubscribe
+    )
+    return mpirun.run(mpirun.render(job, os.environ, mpirun.remote_prefix()))
+
+
+def run_as_rank(recipe_given: bool, **options: Any) -> None:
+    """Be one rank of the run, from MPI's start to its end."""
+    from lbsgd.failure import leave_together
+    from lbsgd.world import connect
+
+    world = connect()
+    record = None
+    try:
+        run = _prepare(world, recipe_given, **options)
+        record = world.broadcast(run.record.folder if run.record else None)
+        _train(run)
+    except Exception as error:
+        leave_together(world, error, record)
+
+
+def _prepare(world, recipe_given: bool, *, framework, data, resume, run_dir, runs, **options: Any):
+    from lbsgd.agreement import together
+    from lbsgd.preparation import Request, prepare, read_checkpoint
+
+    recipe_flags = {
+        name: options.pop(name)
+        for name in ("recipe", "set_values", "model", "batch_per_gpu", "epochs", "precision", "seed")
+    }
+    resumed = read_checkpoint(world, resume) if resume else None
+    if resumed and not recipe_given:
+        recipe_flags["recipe"] = resumed.about["recipe"]
+    recipe = together(world, lambda: resolve_recipe(**recipe_flags))
+    if data is None and resumed:
+        data = together(world, resumed.recorded_data)
+    if data is None and world.is_first:
+        click.echo("warning: no --data given: training on synthetic images, which measures speed and learns nothing", err=True)
+    request = Request(
+        framework=framework,
+        data=data or DEFAULT_DATA,
+        recipe=recipe,
+        resume=resumed,
+        run_dir=run_dir,
+        runs=runs,
+        **options,
+    )
+    return prepare(world, request)
+
+
+def _train(run) -> None:
+    from lbsgd.commands.plan import plan_table
+    from lbsgd.training import train as run_training
+
+    if run.record:
+        click.echo(plan_table(run.plan), err=True)
+        click.echo(f"recording in {run.record.folder}", err=True)
+    try:
+        outcome = run_training(run)
+    except LbsgdError as error:
+        if run.record and error.collective:
+            run.record.end("interrupted" if error.exit_code in (130, 143) else "failed", str(error))
+        raise
+    if run.record:
+        run.record.end("done")
+        click.echo(
+            f"done: top-1 error {100 * outcome.evaluation.top1_error:.2f} % on {outcome.evaluation.samples:,} "
+            f"validation images; {run.record.folder / 'run.json'}"
+        )

@@ -1,0 +1,117 @@
+"""What happens to an image between the source and the batch: random in training, fixed in evaluation.
+
+The random numbers of a sample come from (seed, epoch, sample) alone (philox.py), so neither the rank, the
+thread nor the framework changes what it looks like. Pixels stay uint8: the device normalises them.
+"""
+
+import math
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from lbsgd.data.philox import Purpose, uniforms
+from lbsgd.data.source import Crop, Source
+
+if TYPE_CHECKING:
+    from lbsgd.recipe import Images
+
+TRIES = 10
+DRAWS = 1 + 4 * TRIES
+"""Random numbers a sample: the flip's, then four a try. "small" uses two of the first try's."""
+
+
+def training_image(source: Source, index: int, settings: "Images", *, seed: int, epoch: int) -> np.ndarray:
+    """Sample `index` as it looks in this epoch: uint8 [size, size, 3].
+
+    kind "imagenet": scale and aspect ratio augmentation (Szegedy et al. 2015; paper, section 5.1). kind
+    "small": a shift by up to `padding` pixels, what it uncovers black. Both: a horizontal flip for every
+    second sample if `flip`.
+    """
+    flip, *draws = uniforms(DRAWS, Purpose.AUGMENTATION, seed=seed, epoch=epoch, sample=index)
+    size = settings.size
+    if settings.kind == "imagenet":
+        pixels = source.read(index, lambda height, width: random_crop(height, width, settings, draws))
+        pixels = resize(pixels, size, size)
+    else:
+        pixels = resize(
+            source.read(index, lambda height, width: whole(height, width, size, size)), size, size
+        )
+        pixels = shift(pixels, settings.padding, *draws[:2])
+    return cv2.flip(pixels, 1) if settings.flip and flip < 0.5 else pixels
+
+
+def evaluation_image(source: Source, index: int, settings: "Images") -> np.ndarray:
+    """Image `index` as it is evaluated: uint8 [size, size, 3].
+
+    kind "imagenet": the short side resized to `evaluation_resize`, then the central crop. kind "small":
+    resized.
+    """
+    size, short = settings.size, settings.evaluation_resize
+    if settings.kind == "small":
+        return resize(source.read(index, lambda height, width: whole(height, width, size, size)), size, size)
+    pixels = source.read(index, lambda height, width: whole(height, width, *scaled(height, width, short)))
+    return central(resize(pixels, *scaled(*pixels.shape[:2], short)), size)
+
+
+def random_crop(height: int, width: int, settings: "Images", draws: list[float]) -> Crop:
+    """A crop whose share of the area and whose aspect ratio (by its logarithm) are uniform in the recipe's
+    ranges.
+
+    draws: 4 numbers in [0, 1) a try; the first try that fits is taken. None may: then the central crop that
+    comes nearest.
+    """
+    least_share, most_share = settings.area
+    lowest, highest = (math.log(ratio) for ratio in settings.aspect_ratio)
+    for i in range(0, 4 * TRIES, 4):
+        area = height * width * (least_share + draws[i] * (most_share - least_share))
+        ratio = math.exp(lowest + draws[i + 1] * (highest - lowest))
+        across, down = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < across <= width and 0 < down <= height:
+            top, left = int(draws[i + 2] * (height - down + 1)), int(draws[i + 3] * (width - across + 1))
+            return Crop(top, left, down, across, settings.size, settings.size)
+    return nearest_crop(height, width, settings)
+
+
+def nearest_crop(height: int, width: int, settings: "Images") -> Crop:
+    """The largest central crop whose aspect ratio the recipe allows."""
+    lowest, highest = settings.aspect_ratio
+    down = max(1, min(height, round(width / lowest)))
+    across = max(1, min(width, round(height * highest)))
+    return Crop((height - down) // 2, (width - across) // 2, down, across, settings.size, settings.size)
+
+
+def whole(height: int, width: int, least_height: int, least_width: int) -> Crop:
+    """All of an image that will be resized to least_height x least_width."""
+    return Crop(0, 0, height, width, least_height, least_width)
+
+
+def scaled(height: int, width: int, short: int) -> tuple[int, int]:
+    """(height, width) with the same aspect ratio whose shorter one is `short`."""
+    if height < width:
+        return short, short * width // height
+    return short * height // width, short
+
+
+def resize(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
+    """The image at another size: averaging where it shrinks, so that nothing aliases, interpolating where it
+    grows."""
+    if pixels.shape[:2] == (height, width):
+        return pixels
+    shrinks = height <= pixels.shape[0] and width <= pixels.shape[1]
+    return cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+
+
+def shift(pixels: np.ndarray, padding: int, vertical: float, horizontal: float) -> np.ndarray:
+    """A crop of the image's own size after `padding` black pixels on every side; the draws in [0, 1) place
+    it."""
+    height, width, _ = pixels.shape
+    padded = cv2.copyMakeBorder(pixels, *[padding] * 4, cv2.BORDER_CONSTANT)
+    top, left = int(vertical * (2 * padding + 1)), int(horizontal * (2 * padding + 1))
+    return padded[top : top + height, left : left + width]
+
+
+def central(pixels: np.ndarray, size: int) -> np.ndarray:
+    """The central size x size pixels."""
+    top, left = (pixels.shape[0] - size) // 2, (pixels.shape[1] - size) // 2
+    return pixels[top : top + size, left : left + size]

@@ -1,0 +1,120 @@
+"""Scaling efficiency of a run by itself: how fast each worker would go without the others, against how fast it goes.
+
+Before training each worker takes the run's first steps with communication left out, and its state is put back. What the
+same step takes longer later is communication that backward did not hide, or waiting for a slower worker.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from statistics import fmean, median
+
+import numpy as np
+
+from lbsgd.backends.contract import Backend
+from lbsgd.data.loader import Batch
+from lbsgd.schedule import Schedule
+from lbsgd.steps import Step, take_steps
+from lbsgd.world import World
+
+METHOD = "communication-off"
+SETTLING_STEPS = 3
+"""Steps at the start of a run, or of a measurement, that are not counted: tracing, autotuning, cold caches."""
+
+
+def time_alone(
+    backend: Backend,
+    schedule: Schedule,
+    start_batches: Callable[[], Iterator[Batch]],
+    start: int,
+    steps: int,
+) -> float:
+    """Median seconds of this worker's step without communication; its state is afterwards as before.
+
+    start: the iteration the run begins with. steps: how many are timed, after SETTLING_STEPS.
+    """
+    state = backend.export_state()
+    batches = start_batches()
+    iterations = range(start, min(start + SETTLING_STEPS + steps, schedule.total_iterations))
+    taken = list(take_steps(backend, batches, schedule, iterations, communicate=False))
+    batches.close()
+    backend.import_state(state)
+    return median(step.busy_seconds for step in taken[SETTLING_STEPS:] or taken)
+
+
+@dataclass
+class StepTimes:
+    """The times of a run's steps on this rank, in seconds."""
+
+    seconds: list[float] = field(default_factory=list)
+    data: list[float] = field(default_factory=list)
+    other: list[float] = field(default_factory=list)
+    _seen: int = 0
+
+    def add(self, step: Step) -> None:
+        """Count a step unless the run has only just started."""
+        self._seen += 1
+        if self._seen > SETTLING_STEPS:
+            self.seconds.append(step.seconds)
+            self.data.append(step.data_seconds)
+            self.other.append(step.other_seconds)
+
+    def recent(self, count: int = 50) -> tuple[float, float]:
+        """Mean seconds of the last `count` steps: whole, and without waiting for data and the loop's own work."""
+        if not self.seconds:
+            return 0.0, 0.0
+        whole, data, other = (fmean(series[-count:]) for series in (self.seconds, self.data, self.other))
+        return whole, whole - data - other
+
+    def summary(self) -> tuple[float, float, float, float]:
+        """(mean step, mean data wait, mean other, median busy) in seconds; at least one step was added."""
+        busy = [s - d - o for s, d, o in zip(self.seconds, self.data, self.other, strict=True)]
+        return fmean(self.seconds), fmean(self.data), fmean(self.other), median(busy)
+
+
+def summarise(
+    world: World, times: StepTimes, alone: float | None, images_per_step: int
+) -> dict[str, dict[str, object]] | None:
+    """The record's `throughput`, `time_split` and `scaling`; None when the run was too short to time. Collective.
+
+    alone: this worker's seconds a step from `time_alone`; None when it was not measured.
+    images_per_step: images a worker handles in a step.
+    """
+    if not world.broadcast(bool(times.seconds)):
+        return None
+    everyone = world.comm.allgather((*times.summary(), alone))
+    step, data, other, busy = (fmean(column) for column in list(zip(*everyone, strict=True))[:4])
+    per_worker = images_per_step / step
+    p50, p90, p99 = np.percentile(np.array(times.seconds) * 1000, (50, 90, 99))
+    result: dict[str, dict[str, object]] = {
+        "throughput": {
+            "images_per_second": per_worker * world.size,
+            "images_per_second_per_worker": per_worker,
+            "step_ms": {"p50": p50, "p90": p90, "p99": p99},
+            "steps_timed": len(times.seconds),
+        }
+    }
+    if alone is not None:
+        baseline = fmean(images_per_step / row[4] for row in everyone)
+        efficiency = images_per_step / busy / baseline
+        result["scaling"] = {
+            "workers": world.size,
+            "efficiency": efficiency,
+            "baseline_workers": 1,
+            "baseline_images_per_second": baseline,
+            "baseline_run": None,
+            "method": METHOD,
+        }
+        result["time_split"] = time_split(step, data, other, efficiency)
+    return result
+
+
+def time_split(step: float, data: float, other: float, efficiency: float) -> dict[str, float]:
+    """Fractions of a step: waiting for data, computing, exposed communication, the rest. They sum to 1."""
+    busy = 1 - (data + other) / step
+    compute = busy * min(1.0, efficiency)
+    return {"data": data / step, "compute": compute, "communication": busy - compute, "other": other / step}
+
+
+def live_efficiency(alone: float | None, busy: float) -> float | None:
+    """The efficiency of the last steps for the progress line: `alone` over `busy`, both in seconds a step."""
+    return alone / busy if alone and busy else None

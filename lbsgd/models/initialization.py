@@ -1,0 +1,35 @@
+"""The arrays a network starts from, drawn once in numpy, so that every framework starts from the same ones."""
+
+import zlib
+
+import numpy as np
+
+from lbsgd.models.network import Network, Parameter
+
+
+def initial_arrays(network: Network, seed: int) -> dict[str, np.ndarray]:
+    """The state dict of a fresh network: float32 parameters and batch norm buffers, int64 counters.
+
+    Convolutions: He et al., normal with variance 2 / fan-out as in fb.resnet.torch. The linear layer: normal with standard
+    deviation 0.01. Batch norm: gamma 1, but 0 for the last one of a residual block (paper, section 5.1). Each array has a
+    random stream of its own, keyed by (seed, name).
+    """
+    arrays = {name: _start(name, parameter, seed) for name, parameter in network.parameters.items()}
+    for name, channels in network.batch_norms.items():
+        arrays[f"{name}.running_mean"] = np.zeros(channels, np.float32)
+        arrays[f"{name}.running_var"] = np.ones(channels, np.float32)
+        arrays[f"{name}.num_batches_tracked"] = np.zeros((), np.int64)
+    return arrays
+
+
+def _start(name: str, parameter: Parameter, seed: int) -> np.ndarray:
+    if parameter.role == "batch norm scale":
+        return np.ones(parameter.shape, np.float32)
+    if parameter.role in ("last batch norm scale", "batch norm shift", "linear bias"):
+        return np.zeros(parameter.shape, np.float32)
+    deviation = 0.01
+    if parameter.role == "convolution":
+        outputs, _, height, width = parameter.shape
+        deviation = (2 / (outputs * height * width)) ** 0.5
+    stream = np.random.Generator(np.random.Philox(key=[seed, zlib.crc32(name.encode())]))
+    return stream.standard_normal(parameter.shape, np.float32) * np.float32(deviation)

@@ -1,0 +1,214 @@
+"""From what the user asked for to a run that can start: data, plan, agreement, replica, record. The same on every rank."""
+
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from lbsgd import environment
+from lbsgd.agreement import require_agreement, together
+from lbsgd.backends import Job, load
+from lbsgd.backends.contract import Backend, State
+from lbsgd.checkpoint import find_checkpoint, load_checkpoint
+from lbsgd.data import open_dataset
+from lbsgd.errors import CheckpointError, UsageError
+from lbsgd.plan import Plan, make_plan
+from lbsgd.recipe import Recipe
+from lbsgd.record import RunRecord, new_folder, read_run, utc_now
+from lbsgd.training import Run
+from lbsgd.world import World
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What the user asked for. None: the default, or when resuming what the run had."""
+
+    framework: str
+    data: str
+    recipe: Recipe
+    accumulate: int | None
+    max_steps: int | None
+    channels_last: bool | None
+    run_dir: Path | None
+    runs: Path
+    resume: "Resumed | None"
+    data_threads: int | None
+    efficiency_steps: int
+    keep_checkpoints: int
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """A checkpoint to go on from. `state` is on rank 0 only; `about` is what was saved about its run."""
+
+    path: Path
+    about: dict
+    state: State | None
+
+    @property
+    def run_folder(self) -> Path | None:
+        """The run that the checkpoint belongs to; None when it lies elsewhere."""
+        folder = self.path.parent.parent
+        return folder if (folder / "run.json").exists() else None
+
+    def recorded_data(self) -> str:
+        """The data set that the run was trained on.
+
+        Raises UsageError when the checkpoint lies outside of its run's folder.
+        """
+        if self.run_folder is None:
+            raise UsageError(f"{self.path} lies outside of a run; say with --data which data set it is for")
+        return read_run(self.run_folder)["data"]
+
+
+def read_checkpoint(world: World, path: Path) -> Resumed:
+    """The checkpoint at `path`, or the newest of the run at `path`, read once and told to all ranks. Collective.
+
+    Raises CheckpointError on all ranks.
+    """
+
+    def read() -> tuple[Path, State, dict] | None:
+        if not world.is_first:
+            return None
+        found = find_checkpoint(path)
+        return found, *load_checkpoint(found)
+
+    result = together(world, read)
+    found, about = world.broadcast((result[0], result[2]) if result else None)
+    return Resumed(found, about, result[1] if result else None)
+
+
+def prepare(world: World, request: Request) -> Run:
+    """Everything up to the first step. Collective; what fails on one rank fails on all.
+
+    Raises any LbsgdError.
+    """
+    dataset = together(world, lambda: open_dataset(request.data))
+    plan = together(world, lambda: _plan(world, request, len(dataset.train), len(dataset.train.classes)))
+    start = together(world, lambda: _start(request, plan, dataset.train.classes))
+    stop = min(plan.total_iterations, request.max_steps or plan.total_iterations)
+    require_agreement(
+        world,
+        {
+            "framework": request.framework,
+            "recipe": plan.recipe.model_dump(mode="json"),
+            "accumulate": plan.accumulate,
+            "stop": stop,
+            "efficiency_steps": request.efficiency_steps,
+            "versions": environment.versions(),
+            "code": environment.code_digest(),
+            "data": {"train": dataset.train.digest, "val": dataset.validation.digest},
+        },
+    )
+    job = Job(
+        recipe=plan.recipe,
+        classes=len(dataset.train.classes),
+        world=world,
+        accumulate=plan.accumulate,
+        channels_last=request.channels_last,
+    )
+    backend = together(world, lambda: load(request.framework, job))
+    if request.resume:
+        together(world, lambda: backend.import_state(request.resume.state) if world.is_first else None)
+    backend.broadcast()
+    facts = _facts(world, request, plan, backend, start)
+    record = together(world, lambda: _record(request, plan, facts, start) if world.is_first else None)
+    return Run(
+        plan=plan,
+        dataset=dataset,
+        world=world,
+        backend=backend,
+        record=record,
+        start=start,
+        stop=stop,
+        data_threads=request.data_threads or job.threads,
+        efficiency_steps=request.efficiency_steps,
+        keep_checkpoints=request.keep_checkpoints,
+    )
+
+
+def _plan(world: World, request: Request, samples: int, classes: int) -> Plan:
+    accumulate = request.accumulate
+    if accumulate is None and request.resume:
+        accumulate, rest = divmod(request.resume.about["virtual_workers"], world.size)
+        if rest:
+            raise UsageError(
+                f"the run has {request.resume.about['virtual_workers']} virtual workers, which do not divide over "
+                f"{world.size} ranks; start a number of ranks that divides them"
+            )
+    return make_plan(
+        request.recipe, world_size=world.size, accumulate=accumulate or 1, samples=samples, classes=classes
+    )
+
+
+def _start(request: Request, plan: Plan, classes: tuple[str, ...]) -> int:
+    """The iteration to begin with, after checking that the checkpoint is of this model, these classes and this batch."""
+    if request.resume is None:
+        return 0
+    about, where = request.resume.about, request.resume.path
+    if about["recipe"]["model"] != plan.recipe.model:
+        raise CheckpointError(f"{where} is of {about['recipe']['model']}, not of {plan.recipe.model}")
+    if tuple(about["classes"]) != tuple(classes):
+        raise CheckpointError(
+            f"{where} was trained on {len(about['classes'])} classes ({', '.join(about['classes'][:3])}, ...), "
+            f"the data has {len(classes)} ({', '.join(classes[:3])}, ...)"
+        )
+    for name, here in (("global_batch", plan.global_batch), ("samples", plan.samples)):
+        if about[name] != here:
+            raise UsageError(
+                f"{where} was made with {name} {about[name]}, this start has {here}: its position would mean other samples. "
+                "Give the same data, --batch-per-gpu and ranks x --accumulate"
+            )
+    return about["iteration"]
+
+
+def _facts(world: World, request: Request, plan: Plan, backend: Backend, start: int) -> dict:
+    """The parts of run.json that are known before the first step. Collective."""
+    schedule = plan.schedule
+    return {
+        "framework": backend.framework,
+        "command": shlex.join(["lbsgd", *sys.argv[1:]]),
+        "data": request.data,
+        "world": {
+            "size": world.size,
+            "local_size": world.local_size,
+            "hosts": world.hosts,
+            "launcher": world.launcher(),
+            "accumulate": plan.accumulate,
+            "virtual_workers": plan.k,
+        },
+        "recipe": plan.recipe.model_dump(mode="json"),
+        "schedule": {
+            "reference_lr": schedule.reference_lr,
+            "peak_lr": schedule.peak_lr,
+            "global_batch": plan.global_batch,
+            "warmup_iterations": schedule.warmup_iterations,
+            "iterations_per_epoch": schedule.iterations_per_epoch,
+            "total_iterations": schedule.total_iterations,
+        },
+        "throughput": None,
+        "time_split": None,
+        "scaling": None,
+        "final": None,
+        "environment": environment.describe_environment(world, backend.environment()),
+    }
+
+
+def _record(request: Request, plan: Plan, facts: dict, start: int) -> RunRecord:
+    """A new record, or when going on in a run's folder its own with one more attempt."""
+    attempt = {
+        "started": utc_now(),
+        "ended": None,
+        "status": "running",
+        "start_iteration": start,
+        "framework": facts["framework"],
+        "world_size": facts["world"]["size"],
+    }
+    folder = request.run_dir or (request.resume.run_folder if request.resume else None)
+    if folder and request.resume and folder == request.resume.run_folder:
+        record = RunRecord.open(folder)
+        record.rewind(start)
+        record.update(**facts, status="running", attempts=[*record.content["attempts"], attempt])
+        return record
+    folder = folder or new_folder(request.runs, f"{plan.recipe.name}-{facts['framework']}")
+    return RunRecord.create(folder, {**facts, "attempts": [attempt]})

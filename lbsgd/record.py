@@ -1,0 +1,116 @@
+"""The record of a run: run.json, replaced atomically, and metrics.jsonl, one object a line.
+
+run.json is written before the first step and says at any time how far the run is. Its keys are fixed, because other tools
+read them.
+"""
+
+import json
+import math
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from lbsgd.errors import EnvironmentNotReady, UsageError
+from lbsgd.files import write_atomically, write_json
+
+SCHEMA = "lbsgd.run/1"
+
+
+def utc_now() -> str:
+    """The time as ISO 8601 in UTC, to the second."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def new_folder(root: Path, name: str) -> Path:
+    """A path under `root` for a run that starts now: <utc>-<name>, numbered when it is taken. Nothing is made."""
+    stem = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{name}"
+    candidate, number = root / stem, 2
+    while candidate.exists():
+        candidate, number = root / f"{stem}-{number}", number + 1
+    return candidate
+
+
+class RunRecord:
+    """One run's folder. Only rank 0 holds one."""
+
+    def __init__(self, folder: Path, content: dict[str, Any]) -> None:
+        self.folder = folder
+        self.content = content
+        self._metrics = None
+
+    @classmethod
+    def create(cls, folder: Path, content: dict[str, Any]) -> "RunRecord":
+        """Make the folder and its run.json.
+
+        Raises EnvironmentNotReady when the folder cannot be written, UsageError when it holds a run already.
+        """
+        if (folder / "run.json").exists():
+            raise UsageError(f"{folder} already holds a run; give another --run-dir, or go on with --resume {folder}")
+        record = cls(folder, {"schema": SCHEMA, "id": folder.name, "status": "running", **content})
+        try:
+            (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+            record.write()
+        except OSError as error:
+            raise EnvironmentNotReady(
+                f"cannot write the run folder {folder}: {error.strerror}; give a writable --run-dir"
+            ) from error
+        return record
+
+    @classmethod
+    def open(cls, folder: Path) -> "RunRecord":
+        """The record of an existing run."""
+        return cls(folder, read_run(folder))
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.folder / "checkpoints"
+
+    def update(self, **parts: Any) -> None:
+        """Set top-level keys of run.json and write it."""
+        self.content |= parts
+        self.write()
+
+    def end(self, status: str, error: str | None = None) -> None:
+        """Close the current attempt and with it the run: "done", "failed" or "interrupted", and why."""
+        *before, last = self.content["attempts"]
+        attempts = [*before, {**last, "ended": utc_now(), "status": status}]
+        self.update(status=status, error=error, attempts=attempts)
+
+    def write(self) -> None:
+        write_json(self.folder / "run.json", self.content)
+
+    def log(self, kind: str, **values: Any) -> None:
+        """Append one line to metrics.jsonl. A number that is not finite becomes null."""
+        if self._metrics is None:
+            self._metrics = (self.folder / "metrics.jsonl").open("a", buffering=1)
+        finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
+        self._metrics.write(json.dumps({"kind": kind, **finite}) + "\n")
+
+    def rewind(self, iteration: int) -> None:
+        """Drop the lines of steps from `iteration` on, which a resumed run takes again."""
+        path = self.folder / "metrics.jsonl"
+        kept = [line for line in read_metrics(self.folder) if line["step"] < iteration]
+        write_atomically(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
+
+
+def read_run(folder: Path) -> dict[str, Any]:
+    """The content of a run's run.json.
+
+    Raises UsageError when there is none or it cannot be read.
+    """
+    try:
+        content = json.loads((folder / "run.json").read_text())
+    except FileNotFoundError:
+        raise UsageError(f"{folder} is no run: it has no run.json; `lbsgd runs list` shows the runs") from None
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{folder / 'run.json'} cannot be read: {error}") from error
+    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
+        raise UsageError(f"{folder / 'run.json'} is not a record of this version (schema {SCHEMA})")
+    return content
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """The lines of a run's metrics.jsonl; a last line cut short by a crash is left out."""
+    path = folder / "metrics.jsonl"
+    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    return [json.loads(line) for line in lines if line.endswith("\n")]

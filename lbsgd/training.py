@@ -1,0 +1,241 @@
+"""The training loop: the one there is, for both frameworks and any number of ranks.
+
+Every rank runs it in step. Ranks meet in Horovod at every step, and through MPI about once a second: there the losses are
+averaged, and a signal that any rank received stops them all at the same iteration.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+from lbsgd.backends.contract import Backend
+from lbsgd.checkpoint import save_checkpoint
+from lbsgd.data.loader import Batch, training_batches
+from lbsgd.data.source import Dataset
+from lbsgd.efficiency import METHOD, StepTimes, live_efficiency, summarise, time_alone
+from lbsgd.errors import Interrupted, NonFiniteLoss
+from lbsgd.evaluation import Evaluation, evaluate
+from lbsgd.interruption import Interruption
+from lbsgd.order import Order
+from lbsgd.plan import Plan
+from lbsgd.progress import Reporter, Status, choose_reporter
+from lbsgd.record import RunRecord
+from lbsgd.steps import Step, take_steps
+from lbsgd.world import World
+
+MEETING_SECONDS = 1.0
+MOST_STEPS_BETWEEN_MEETINGS = 100
+FINAL_EPOCHS = 5
+"""The paper reports the median error of the final five epochs (section 5.1)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What `train` needs, resolved. start, stop: iterations; record: on rank 0 only."""
+
+    plan: Plan
+    dataset: Dataset
+    world: World
+    backend: Backend
+    record: RunRecord | None
+    start: int
+    stop: int
+    data_threads: int
+    efficiency_steps: int
+    keep_checkpoints: int
+
+    @property
+    def order(self) -> Order:
+        return Order(self.plan.recipe.seed, len(self.dataset.train), self.plan.global_batch)
+
+    @property
+    def images_per_rank(self) -> int:
+        return self.plan.global_batch // self.world.size
+
+    def batches(self) -> Iterator[Batch]:
+        """This rank's batches from `start` on."""
+        return training_batches(
+            self.dataset.train,
+            self.plan.recipe.images,
+            self.order,
+            rank=self.world.rank,
+            world_size=self.world.size,
+            start_iteration=self.start,
+            stop_iteration=self.stop,
+            threads=self.data_threads,
+        )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The last evaluation, the scaling efficiency (None when it was not measured) and images a second of all workers."""
+
+    evaluation: Evaluation
+    efficiency: float | None
+    images_per_second: float | None
+
+
+def train(run: Run) -> Outcome:
+    """Train from `run.start` to `run.stop`, evaluating and saving after each epoch and at the end. Collective.
+
+    Raises Interrupted after a signal, when the state has been saved; NonFiniteLoss.
+    """
+    with Interruption() as interruption, choose_reporter(run.world.is_first, run.start, run.stop) as reporter:
+        return _Training(run, interruption, reporter).run_to_end()
+
+
+class _Training:
+    def __init__(self, run: Run, interruption: Interruption, reporter: Reporter) -> None:
+        self.run, self.interruption, self.reporter = run, interruption, reporter
+        self.schedule = run.plan.schedule
+        self.times = StepTimes()
+        self.alone: float | None = None
+        self.evaluation: Evaluation | None = None
+        self.errors: list[float] = []
+        self.unreported: list[Step] = []
+        self.meeting_after = 1
+
+    def run_to_end(self) -> Outcome:
+        run = self.run
+        if run.efficiency_steps and run.start < run.stop:
+            self.reporter.say(f"timing each worker with communication off ({run.efficiency_steps} steps) ...")
+            self.alone = time_alone(run.backend, self.schedule, run.batches, run.start, run.efficiency_steps)
+        batches = run.batches()
+        try:
+            self._train_epochs(batches)
+        finally:
+            batches.close()
+        if self.evaluation is None:  # resumed at the end, or nothing to do
+            self._evaluate(run.stop)
+        return self._finish()
+
+    def _train_epochs(self, batches: Iterator[Batch]) -> None:
+        run, length = self.run, self.schedule.iterations_per_epoch
+        position = run.start
+        while position < run.stop:
+            end = min(run.stop, (position // length + 1) * length)
+            for step in take_steps(run.backend, batches, self.schedule, range(position, end)):
+                self._count(step, last=step.iteration == end - 1)
+            position = end
+            run.backend.average_batch_norm()
+            self._evaluate(position)
+            self._save(position)
+
+    def _count(self, step: Step, last: bool) -> None:
+        self.times.add(step)
+        self.unreported.append(step)
+        if last or len(self.unreported) >= self.meeting_after:
+            self._meet()
+
+    def _meet(self) -> None:
+        """Average the losses since the last meeting over the ranks, and learn whether any rank was told to stop."""
+        run, steps = self.run, self.unreported
+        own = [step.loss for step in steps]
+        first = run.world.is_first
+        pace = self._steps_in(MEETING_SECONDS) if first else 0
+        vector = run.world.sum(np.array([*own, self.interruption.exit_signal, pace], np.float64))
+        losses, stop_signals, pace = vector[:-2] / run.world.size, vector[-2], int(vector[-1])
+        self.unreported, self.meeting_after = [], pace
+        self._report(steps, losses)
+        position = steps[-1].iteration + 1
+        if not np.isfinite(losses).all():
+            bad = steps[int(np.argmin(np.isfinite(losses)))].iteration
+            raise NonFiniteLoss(
+                f"the loss is not finite from iteration {bad} on; the last checkpoint is untouched. "
+                "Lower the learning rate or lengthen the warm-up"
+            )
+        if stop_signals:
+            self._stop(position)
+
+    def _steps_in(self, seconds: float) -> int:
+        step, _ = self.times.recent()
+        return max(1, min(MOST_STEPS_BETWEEN_MEETINGS, round(seconds / step))) if step else 1
+
+    def _report(self, steps: list[Step], losses: np.ndarray) -> None:
+        if self.run.record is None:
+            return
+        length = self.schedule.iterations_per_epoch
+        for step, loss in zip(steps, losses.tolist(), strict=True):
+            self.run.record.log(
+                "step", step=step.iteration, epoch=step.iteration / length, lr=step.learning_rate, loss=loss
+            )
+        step, busy = self.times.recent()
+        if not step:
+            return
+        done = steps[-1].iteration + 1
+        self.reporter.show(
+            Status(
+                iteration=done,
+                epoch=done / length,
+                learning_rate=steps[-1].learning_rate,
+                loss=float(losses[-1]),
+                images_per_second=self.run.plan.global_batch / step,
+                efficiency=live_efficiency(self.alone, busy),
+                seconds_left=(self.run.stop - done) * step,
+            )
+        )
+
+    def _evaluate(self, position: int) -> None:
+        run = self.run
+        epoch = position / self.schedule.iterations_per_epoch
+        self.evaluation = evaluate(run.backend, run.dataset.validation, run.plan.recipe, run.world, run.data_threads)
+        self.errors.append(self.evaluation.top1_error)
+        if run.record:
+            run.record.log("eval", step=max(0, position - 1), epoch=epoch, **asdict(self.evaluation))
+        self.reporter.say(
+            f"epoch {epoch:.4g}: top-1 error {100 * self.evaluation.top1_error:.2f} %, "
+            f"loss {self.evaluation.loss:.4f} on {self.evaluation.samples:,} validation images"
+        )
+
+    def _save(self, position: int) -> Path | None:
+        """Write a checkpoint on rank 0; batch norm must have been averaged."""
+        run = self.run
+        if run.record is None:
+            return None
+        about = {
+            "epoch": position / self.schedule.iterations_per_epoch,
+            "framework": run.backend.framework,
+            "classes": list(run.dataset.train.classes),
+            "samples": len(run.dataset.train),
+            "virtual_workers": run.plan.k,
+            "global_batch": run.plan.global_batch,
+            "recipe": run.plan.recipe.model_dump(mode="json"),
+        }
+        state = run.backend.export_state()
+        return save_checkpoint(run.record.checkpoints, position, state, about, keep=run.keep_checkpoints)
+
+    def _stop(self, position: int) -> None:
+        number = int(self.run.world.max(self.interruption.exit_signal))
+        self.run.backend.average_batch_norm()
+        path = self._save(position)
+        self.run.world.comm.Barrier()  # nobody leaves, and takes the others along, before the state is saved
+        where = f"; state saved in {path}, go on with --resume {self.run.record.folder}" if path else ""
+        raise Interrupted(f"stopped by a signal after iteration {position - 1}{where}", number)
+
+    def _finish(self) -> Outcome:
+        run = self.run
+        summary = summarise(run.world, self.times, self.alone, run.images_per_rank) or {}
+        efficiency = summary.get("scaling", {}).get("efficiency")
+        rate = summary.get("throughput", {}).get("images_per_second")
+        if run.record:
+            final = {
+                "top1_error": self.evaluation.top1_error,
+                "loss": self.evaluation.loss if math.isfinite(self.evaluation.loss) else None,
+                "epoch": run.stop / self.schedule.iterations_per_epoch,
+                "top1_error_median_of_final_epochs": median(self.errors[-FINAL_EPOCHS:]),
+                "samples": self.evaluation.samples,
+            }
+            run.record.update(final=final, **summary)
+        self._say_result(efficiency, rate)
+        return Outcome(self.evaluation, efficiency, rate)
+
+    def _say_result(self, efficiency: float | None, rate: float | None) -> None:
+        workers = self.run.world.size
+        if rate is not None:
+            self.reporter.say(f"speed: {rate:,.0f} images/s on {workers} workers, {rate / workers:,.0f} a worker")
+        if efficiency is not None:
+            self.reporter.say(f"scaling efficiency: {100 * efficiency:.1f} % of {workers} workers alone ({METHOD})")

@@ -1,0 +1,174 @@
+import threading
+import time
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lbsgd.data import open_dataset
+from lbsgd.data.augmentation import evaluation_image, training_image
+from lbsgd.data.loader import Batch, evaluation_batches, training_batches
+from lbsgd.data.synthetic import SyntheticSource
+from lbsgd.errors import DataError
+from lbsgd.order import Order
+from lbsgd.recipe import Images
+
+SETTINGS = Images(kind="small", size=8, padding=1, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+SOURCE = SyntheticSource(samples=50, classes=7, size=8, seed=0)
+ORDER = Order(seed=3, samples=50, global_batch=12)
+
+
+def train(source=SOURCE, rank=0, world_size=1, start=0, stop=10, threads=2, **options):
+    return training_batches(
+        source,
+        SETTINGS,
+        ORDER,
+        rank=rank,
+        world_size=world_size,
+        start_iteration=start,
+        stop_iteration=stop,
+        threads=threads,
+        **options,
+    )
+
+
+def assert_same(one: list[Batch], other: list[Batch]) -> None:
+    assert len(one) == len(other)
+    for left, right in zip(one, other, strict=True):
+        np.testing.assert_array_equal(left.images, right.images)
+        np.testing.assert_array_equal(left.labels, right.labels)
+
+
+def readers() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("lbsgd-data")]
+
+
+class SlowSource(SyntheticSource):
+    """Counts what was read, 5 ms each."""
+
+    reads = 0
+
+    def read(self, index, choose=None):
+        self.reads += 1
+        time.sleep(0.005)
+        return super().read(index, choose)
+
+
+def test_batches_are_the_orders_samples_augmented():
+    for iteration, batch in enumerate(train()):
+        samples = ORDER.samples_of(iteration)
+        expected = [
+            training_image(SOURCE, sample, SETTINGS, seed=3, epoch=iteration // 4)
+            for sample in samples.tolist()
+        ]
+        np.testing.assert_array_equal(batch.images, np.stack(expected))
+        assert batch.images.flags.c_contiguous
+        assert (batch.images.dtype, batch.labels.dtype) == (np.uint8, np.int64)
+        assert batch.labels.tolist() == (samples % 7).tolist()
+        assert batch.valid == 12
+    assert iteration == 9
+
+
+@pytest.mark.parametrize("world_size", [2, 3, 4, 12])
+def test_any_number_of_ranks_sees_the_same_global_batches(world_size):
+    ranks = [list(train(rank=rank, world_size=world_size)) for rank in range(world_size)]
+    together = [
+        Batch(np.concatenate([b.images for b in row]), np.concatenate([b.labels for b in row]), 12)
+        for row in zip(*ranks, strict=True)
+    ]
+    assert_same(together, list(train()))
+
+
+@pytest.mark.parametrize("threads, prefetch", [(1, 0), (1, 3), (5, 1), (3, 20)])
+def test_threads_and_prefetch_change_nothing(threads, prefetch):
+    assert_same(list(train(threads=threads, prefetch=prefetch)), list(train()))
+
+
+def test_a_run_may_start_in_the_middle():
+    assert_same(list(train(start=6)), list(train())[6:])
+    assert list(train(start=10)) == []
+
+
+@pytest.mark.parametrize(
+    "samples, world_size, batch", [(50, 1, 8), (50, 3, 8), (48, 2, 8), (3, 5, 4), (1, 1, 1)]
+)
+def test_every_validation_image_is_evaluated_once(samples, world_size, batch):
+    source = SyntheticSource(samples, classes=samples, size=8, seed=0)
+    seen = []
+    for rank in range(world_size):
+        batches = list(
+            evaluation_batches(source, SETTINGS, rank=rank, world_size=world_size, batch=batch, threads=2)
+        )
+        for one in batches:
+            assert one.images.shape == (batch, 8, 8, 3)
+            assert one.labels.shape == (batch,)
+            for image, label in zip(one.images[: one.valid], one.labels[: one.valid].tolist(), strict=True):
+                np.testing.assert_array_equal(image, evaluation_image(source, label, SETTINGS))
+            assert not one.images[one.valid :].any()
+            seen += one.labels[: one.valid].tolist()
+        assert all(one.valid == batch for one in batches[:-1])
+    assert sorted(seen) == list(range(samples))
+
+
+def broken_folder(root: Path) -> Path:
+    for split in ("train", "val"):
+        for name in ("cat", "dog"):
+            (root / split / name).mkdir(parents=True)
+            for number in range(25):
+                Image.new("RGB", (8, 8)).save(root / split / name / f"{number}.png")
+    (root / "train/dog/13.png").write_text("a note, not an image\n")
+    (root / "val/cat/9.png").write_bytes(b"")
+    return root
+
+
+def test_an_unreadable_image_is_reported_by_name_and_ends_the_threads(tmp_path):
+    dataset = open_dataset(str(broken_folder(tmp_path)))
+    with pytest.raises(DataError, match=r"train/dog/13\.png.*not an image"):
+        list(train(dataset.train))
+    with pytest.raises(DataError, match=r"val/cat/9\.png.*empty"):
+        list(evaluation_batches(dataset.validation, SETTINGS, rank=0, world_size=1, batch=8, threads=2))
+    assert readers() == []
+
+
+def test_batches_before_an_unreadable_image_are_delivered(tmp_path):
+    dataset = open_dataset(str(broken_folder(tmp_path)))
+    batches = evaluation_batches(dataset.validation, SETTINGS, rank=0, world_size=1, batch=8, threads=2)
+    assert [next(batches).valid for _ in range(3)] == [8, 8, 8]
+    with pytest.raises(DataError):
+        next(batches)
+
+
+def test_closing_early_stops_the_threads_at_once():
+    source = SlowSource(50, 7, 8, 0)
+    with closing(train(source, stop=10**6, prefetch=50)) as batches:
+        next(batches)
+        assert len(readers()) == 2
+        start = time.perf_counter()
+    assert time.perf_counter() - start < 0.5
+    assert readers() == []
+
+
+def test_no_thread_runs_before_the_first_batch_or_after_the_last():
+    batches = train()
+    assert readers() == []
+    list(batches)
+    assert readers() == []
+
+
+def test_reading_ahead_is_bounded():
+    source = SlowSource(50, 7, 8, 0)
+    with closing(train(source, prefetch=2)) as batches:
+        next(batches)
+        time.sleep(0.5)
+        assert source.reads == 3 * 12
+
+
+def test_threads_read_at_the_same_time():
+    def seconds(threads: int) -> float:
+        start = time.perf_counter()
+        list(train(SlowSource(50, 7, 8, 0), threads=threads))
+        return time.perf_counter() - start
+
+    assert seconds(4) < 0.6 * seconds(1)
