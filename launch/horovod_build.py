@@ -8,11 +8,13 @@ import hashlib
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Callable, Mapping
+import zipfile
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import psutil
@@ -26,6 +28,7 @@ from lbsgd.launch.horovod_progress import Progress, first_error
 from lbsgd.launch.horovod_sdist import VERSION, apply_edits, edits_digest, edits_for, fetch, unpack, verify
 from lbsgd.launch.horovod_toolchain import Toolchain
 
+PIP = (sys.executable, "-m", "pip")
 MEMORY_PER_JOB = 2 << 30  # bytes; compiling against TensorFlow's headers takes most of it
 
 
@@ -121,13 +124,15 @@ def build_wheel(
             return wheel
         if sdist is not None:
             verify(sdist)
-        with tempfile.TemporaryDirectory(prefix="build-", dir=entry) as scratch:
+        # Not in the cache: Horovod's CMake reads the path as a regular expression, and an entry has a "+".
+        with tempfile.TemporaryDirectory(prefix="lbsgd-horovod-") as scratch:
             source = prepare_source(sdist or fetch(cache), Path(scratch), facts)
             variables = build_variables(toolchain, jobs, link_nccl(toolchain, Path(scratch)))
             log = entry / "build.log"
             with progress() as shown:
                 built = compile_wheel(source, Path(scratch) / "wheel", variables, log, shown.line)
-            return built.replace(entry / built.name)
+            require_libraries(built, toolchain.frameworks, log)
+            return place(built, entry)
 
 
 def make_folder(folder: Path) -> Path:
@@ -180,25 +185,11 @@ def compile_wheel(
     """
     # What the user set for a build by hand would contradict the cache entry's name.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("HOROVOD_")}
-    pip = [
-        sys.executable,
-        "-m",
-        "pip",
-        "wheel",
-        "--verbose",
-        "--no-build-isolation",
-        "--no-deps",
-        "--no-cache-dir",
-    ]
-    pip += ["--wheel-dir", str(folder), str(source)]
+    options = ["--verbose", "--no-build-isolation", "--no-deps", "--no-cache-dir", "--wheel-dir", str(folder)]
+    output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "errors": "replace"}
     with log.open("w") as file:
         process = subprocess.Popen(
-            pip,
-            env=environment | variables,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
+            [*PIP, "wheel", *options, str(source)], env=environment | variables, **output
         )
         for text in process.stdout:
             file.write(text)
@@ -210,13 +201,33 @@ def compile_wheel(
     return next(folder.glob("*.whl"))
 
 
+def require_libraries(wheel: Path, frameworks: Iterable[str], log: Path) -> None:
+    """Refuse a wheel without the compiled library of a framework: pip calls that a success.
+
+    Raises EnvironmentNotReady.
+    """
+    names = zipfile.ZipFile(wheel).namelist()
+    for name in frameworks:
+        if not any(entry.startswith(f"horovod/{FRAMEWORKS[name].library}.") for entry in names):
+            raise EnvironmentNotReady(
+                f"Horovod's wheel came out without its library for {name}; the log is {log}"
+            )
+
+
+def place(wheel: Path, entry: Path) -> Path:
+    """Put a finished wheel into the cache, where it appears complete or not at all."""
+    partial = entry / f"{wheel.name}.partial"
+    shutil.copyfile(wheel, partial)
+    return partial.replace(entry / wheel.name)
+
+
 def install(wheel: Path) -> None:
     """Install `wheel` into the environment of this interpreter, over any other Horovod.
 
     Raises EnvironmentNotReady when pip cannot.
     """
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--force-reinstall", str(wheel)]
-    finished = subprocess.run(pip, capture_output=True, text=True)
+    options = ["--quiet", "--no-deps", "--force-reinstall"]
+    finished = subprocess.run([*PIP, "install", *options, str(wheel)], capture_output=True, text=True)
     if finished.returncode != 0:
         raise EnvironmentNotReady(
             f"pip could not install {wheel}: {finished.stderr.strip().splitlines()[-1]}"

@@ -118,18 +118,8 @@ def download(folder: Path) -> None:
     """Let pip download the sdist into `folder`, checking its hash."""
     requirements = folder / "requirements.txt"
     requirements.write_text(f"horovod=={VERSION} --hash=sha256:{SHA256}\n")
-    pip = [
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        "--quiet",
-        "--require-hashes",
-        "--no-deps",
-        "--no-binary",
-        "horovod",
-    ]
-    pip += ["--no-build-isolation", "--dest", str(folder), "--requirement", str(requirements)]
+    pip = [sys.executable, "-m", "pip", "download", "--dest", str(folder), "--requirement", str(requirements)]
+    pip += ["--quiet", "--require-hashes", "--no-deps", "--no-binary", "horovod", "--no-build-isolation"]
     finished = subprocess.run(pip, capture_output=True, text=True)
     if finished.returncode != 0:
         reasons = [line.strip() for line in finished.stderr.splitlines() if "ERROR" in line]

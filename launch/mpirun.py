@@ -12,7 +12,14 @@ from pathlib import Path
 from lbsgd.errors import EnvironmentNotReady
 
 # Variables handed to every rank. An allow-list: horovodrun's "everything" spreads secrets to all hosts.
-EXPORTED_NAMES = ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES")
+EXPORTED_NAMES = (
+    "PATH",
+    "LD_LIBRARY_PATH",
+    "PYTHONPATH",
+    "VIRTUAL_ENV",
+    "OMP_NUM_THREADS",
+    "CUDA_VISIBLE_DEVICES",
+)
 EXPORTED_PREFIXES = ("LBSGD_", "HOROVOD_", "NCCL_", "UCX_", "TF_")
 
 GRACE_SECONDS = 60.0
@@ -89,7 +96,9 @@ def run(argv: list[str]) -> int:
         else:
             process.terminate()
 
-    previous = {number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)}
+    previous = {
+        number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
+    }
     try:
         code = process.wait()
     finally:

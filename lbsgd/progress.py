@@ -48,7 +48,8 @@ class PlainReporter:
         pass
 
     def say(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
+        sys.stderr.write(f"{text}\n")  # one write, or mpirun tags the line's end as a line
+        sys.stderr.flush()
 
     def show(self, status: Status) -> None:
         if time.monotonic() - self._last >= PLAIN_LINE_SECONDS:

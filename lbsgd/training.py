@@ -182,7 +182,9 @@ class _Training:
     def _evaluate(self, position: int) -> None:
         run = self.run
         epoch = position / self.schedule.iterations_per_epoch
-        self.evaluation = evaluate(run.backend, run.dataset.validation, run.plan.recipe, run.world, run.data_threads)
+        self.evaluation = evaluate(
+            run.backend, run.dataset.validation, run.plan.recipe, run.world, run.data_threads
+        )
         self.errors.append(self.evaluation.top1_error)
         if run.record:
             run.record.log("eval", step=max(0, position - 1), epoch=epoch, **asdict(self.evaluation))
@@ -236,6 +238,10 @@ class _Training:
     def _say_result(self, efficiency: float | None, rate: float | None) -> None:
         workers = self.run.world.size
         if rate is not None:
-            self.reporter.say(f"speed: {rate:,.0f} images/s on {workers} workers, {rate / workers:,.0f} a worker")
+            self.reporter.say(
+                f"speed: {rate:,.0f} images/s on {workers} workers, {rate / workers:,.0f} a worker"
+            )
         if efficiency is not None:
-            self.reporter.say(f"scaling efficiency: {100 * efficiency:.1f} % of {workers} workers alone ({METHOD})")
+            self.reporter.say(
+                f"scaling efficiency: {100 * efficiency:.1f} % of {workers} workers alone ({METHOD})"
+            )

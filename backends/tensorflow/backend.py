@@ -36,7 +36,9 @@ class TensorFlowBackend(Backend):
         self.asynchronous = self.device != "cpu"
         self.dtype = PRECISIONS[job.recipe.precision]
         self.network = build_network(job)
-        self.velocity = {n: tf.Variable(tf.zeros_like(v), trainable=False) for n, v in self.network.trained.items()}
+        self.velocity = {
+            n: tf.Variable(tf.zeros_like(v), trainable=False) for n, v in self.network.trained.items()
+        }
         self.gradient_sums: dict[str, tf.Variable] = {}
         if job.accumulate > 1:
             self.gradient_sums = {n: tf.Variable(tf.zeros_like(v)) for n, v in self.network.trained.items()}
@@ -79,7 +81,12 @@ class TensorFlowBackend(Backend):
         return loss
 
     def _update_step(
-        self, images: tf.Tensor, labels: tf.Tensor, momentum: tf.Tensor, learning_rate: tf.Tensor, communicate: bool
+        self,
+        images: tf.Tensor,
+        labels: tf.Tensor,
+        momentum: tf.Tensor,
+        learning_rate: tf.Tensor,
+        communicate: bool,
     ) -> tf.Tensor:
         loss, gradients = self._gradients(images, labels, momentum)
         for name, total in self.gradient_sums.items():
@@ -120,13 +127,20 @@ class TensorFlowBackend(Backend):
         smoothing = self.job.recipe.label_smoothing
         if not smoothing:
             return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
-        target = tf.one_hot(labels, self.job.classes, 1 - smoothing + smoothing / self.job.classes, smoothing / self.job.classes)
+        target = tf.one_hot(
+            labels,
+            self.job.classes,
+            1 - smoothing + smoothing / self.job.classes,
+            smoothing / self.job.classes,
+        )
         return tf.nn.softmax_cross_entropy_with_logits(target, logits)
 
     def loss_value(self, loss: tf.Tensor) -> float:
         return float(loss)
 
-    def _evaluate_step(self, images: tf.Tensor, labels: tf.Tensor, valid: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def _evaluate_step(
+        self, images: tf.Tensor, labels: tf.Tensor, valid: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         logits = self.network.logits(self._pixels(images), training=False, momentum=0.0)[:valid]
         wrong = tf.math.count_nonzero(tf.argmax(logits, 1) != labels[:valid])
         entropy = tf.nn.sparse_softmax_cross_entropy_with_logits(labels[:valid], logits)
@@ -145,7 +159,9 @@ class TensorFlowBackend(Backend):
 
     def export_state(self) -> State:
         model = self.network.to_canonical(self.network.trained | self.network.buffers)
-        return State(model, self.network.to_canonical(self.velocity), self.scale.export() if self.scale else {})
+        return State(
+            model, self.network.to_canonical(self.velocity), self.scale.export() if self.scale else {}
+        )
 
     def import_state(self, state: State) -> None:
         self._assign("model", self.network.trained | self.network.buffers, state.model)
@@ -168,7 +184,11 @@ class TensorFlowBackend(Backend):
         return {
             "tensorflow": tf.__version__,
             "horovod": horovod.__version__,
-            "horovod_build": {"mpi": hvd.mpi_built(), "gloo": hvd.gloo_built(), "nccl": bool(hvd.nccl_built())},
+            "horovod_build": {
+                "mpi": hvd.mpi_built(),
+                "gloo": hvd.gloo_built(),
+                "nccl": bool(hvd.nccl_built()),
+            },
             "cuda": tf.sysconfig.get_build_info().get("cuda_version"),
             "device": self.device,
             "threads": self.job.threads,
@@ -203,5 +223,7 @@ def build_network(job: Job) -> ResidualNetwork | LibraryNetwork:
     if not library:
         return ResidualNetwork(describe(recipe.model, job.classes), recipe.seed)
     if job.accumulate > 1 or recipe.precision != "fp32":
-        raise UsageError("keras: models run in fp32 and without --accumulate; use one of lbsgd's own models for those")
+        raise UsageError(
+            "keras: models run in fp32 and without --accumulate; use one of lbsgd's own models for those"
+        )
     return LibraryNetwork(library[1], job.classes, recipe.images.size, recipe.seed)

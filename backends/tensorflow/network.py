@@ -52,7 +52,10 @@ class ResidualNetwork:
 
     def _unit(self, x: tf.Tensor, unit: Unit, training: bool, momentum: tf.Tensor | float) -> tf.Tensor:
         weight = tf.cast(self.trained[f"{unit.convolution}.weight"], x.dtype)
-        edge = [unit.padding, unit.padding]  # explicit: TensorFlow's SAME pads strided convolutions on one side only
+        edge = [
+            unit.padding,
+            unit.padding,
+        ]  # explicit: TensorFlow's SAME pads strided convolutions on one side only
         x = tf.nn.conv2d(x, weight, unit.stride, [[0, 0], edge, edge, [0, 0]])
         return self._batch_norm(x, unit.batch_norm, training, momentum)
 
@@ -60,7 +63,9 @@ class ResidualNetwork:
         scale, shift = self.trained[f"{name}.weight"], self.trained[f"{name}.bias"]
         mean, variance = self.buffers[f"{name}.running_mean"], self.buffers[f"{name}.running_var"]
         if not training:
-            return tf.compat.v1.nn.fused_batch_norm(x, scale, shift, mean, variance, EPSILON, is_training=False)[0]
+            return tf.compat.v1.nn.fused_batch_norm(
+                x, scale, shift, mean, variance, EPSILON, is_training=False
+            )[0]
         x, batch_mean, batch_variance = tf.compat.v1.nn.fused_batch_norm(x, scale, shift, epsilon=EPSILON)
         for running, batch in ((mean, batch_mean), (variance, batch_variance)):
             running.assign_add(momentum * (batch - running))

@@ -103,7 +103,9 @@ class TorchBackend(Backend):
     def export_state(self) -> State:
         model = {name: to_numpy(value) for name, value in self.network.state_dict().items()}
         velocity = {name: to_numpy(value) for name, value in self._velocity().items()}
-        return State(model, velocity, {k: float(v) for k, v in self.scaler.state_dict().items() if k in SCALE_KEYS})
+        return State(
+            model, velocity, {k: float(v) for k, v in self.scaler.state_dict().items() if k in SCALE_KEYS}
+        )
 
     def import_state(self, state: State) -> None:
         copy_into("model", self.network.state_dict(), state.model)
@@ -123,7 +125,11 @@ class TorchBackend(Backend):
         return {
             "torch": torch.__version__,
             "horovod": horovod.__version__,
-            "horovod_build": {"mpi": hvd.mpi_built(), "gloo": hvd.gloo_built(), "nccl": bool(hvd.nccl_built())},
+            "horovod_build": {
+                "mpi": hvd.mpi_built(),
+                "gloo": hvd.gloo_built(),
+                "nccl": bool(hvd.nccl_built()),
+            },
             "cuda": torch.version.cuda,
             "device": torch.cuda.get_device_name(self.device) if gpu else "cpu",
             "threads": torch.get_num_threads(),
@@ -182,7 +188,9 @@ def build_optimizer(network: nn.Module, job: Job) -> torch.optim.SGD:
         {"params": [p for p in trained if p not in exempt], "weight_decay": settings.weight_decay},
         {"params": [p for p in trained if p in exempt], "weight_decay": 0.0},
     ]
-    optimizer = torch.optim.SGD(groups, lr=0.0, momentum=settings.momentum, nesterov=settings.nesterov, fused=True)
+    optimizer = torch.optim.SGD(
+        groups, lr=0.0, momentum=settings.momentum, nesterov=settings.nesterov, fused=True
+    )
     for parameter in trained:
         optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
     return optimizer

@@ -15,9 +15,10 @@ def data() -> None:
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a sentence.")
 def demo(folder: Path, as_json: bool) -> None:
-    """Write a small real data set to DIR: 1,797 handwritten digits of 8 x 8 pixels, from scikit-learn.
+    """Write a small real data set to DIR: handwritten digits.
 
-    Needs no download. A DIR that already holds it is left as it is.
+    They are the 1,797 images of 8 x 8 pixels that come with scikit-learn; nothing is downloaded. A DIR that
+    already holds them is left as it is.
     """
     from lbsgd.data.demo import CLASSES, IMAGES, write_demo
 

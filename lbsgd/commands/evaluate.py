@@ -12,9 +12,17 @@ from lbsgd.commands.options import POSITIVE
 @click.command("eval")
 @click.argument("checkpoint", metavar="RUN|CHECKPOINT", type=click.Path(path_type=Path))
 @click.option("--data", metavar="DIR", help="The data set.  [default: the run's]")
-@click.option("--framework", type=click.Choice(["torch", "tensorflow"]), help="[default: the one that wrote it]")
-@click.option("--batch-per-gpu", type=POSITIVE, help="Images evaluated at a time on each rank.  [default: the recipe's]")
-@click.option("--data-threads", type=POSITIVE, help="Threads a rank that read images.  [default: its share of the cores]")
+@click.option(
+    "--framework", type=click.Choice(["torch", "tensorflow"]), help="[default: the one that wrote it]"
+)
+@click.option(
+    "--batch-per-gpu", type=POSITIVE, help="Images evaluated at a time on each rank.  [default: the recipe's]"
+)
+@click.option(
+    "--data-threads",
+    type=POSITIVE,
+    help="Threads a rank that read images.  [default: its share of the cores]",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")
 def evaluate(
     checkpoint: Path,
@@ -66,5 +74,10 @@ def _evaluate(world, checkpoint, data, framework, batch_per_gpu, data_threads) -
     together(world, lambda: backend.import_state(made.state) if world.is_first else None)
     backend.broadcast()
     result = evaluate(backend, dataset.validation, recipe, world, data_threads or job.threads)
-    about = {"epoch": made.about["epoch"], "framework": backend.framework, "data": data, "workers": world.size}
+    about = {
+        "epoch": made.about["epoch"],
+        "framework": backend.framework,
+        "data": data,
+        "workers": world.size,
+    }
     return {**asdict(result), "checkpoint": str(made.path), **about}

@@ -65,7 +65,13 @@ def compare(names: tuple[str, ...], root: Path, as_json: bool) -> None:
     if len(names) < 2:
         raise UsageError("compare takes at least two runs; `lbsgd runs list` shows them")
     records = [_find(name, root) for name in names]
-    results = ("throughput.images_per_second", "scaling.efficiency", "final.top1_error", "final.loss", "final.epoch")
+    results = (
+        "throughput.images_per_second",
+        "scaling.efficiency",
+        "final.top1_error",
+        "final.loss",
+        "final.epoch",
+    )
     settings = ("framework", "data", "world.", "recipe.", "schedule.", "environment.versions.")
     flat = [flatten(record) for record in records]
     keys = list(dict.fromkeys(key for record in flat for key in record))

@@ -29,11 +29,15 @@ DEFAULT_DATA = "synthetic"
 )
 @recipe_options
 @run_options
-@click.option("--np", "-np", "np", type=POSITIVE, help="Start this many ranks with mpirun.  [default: be one rank]")
+@click.option(
+    "--np", "-np", "np", type=POSITIVE, help="Start this many ranks with mpirun.  [default: be one rank]"
+)
 @click.option("--hosts", "-H", metavar="HOST:SLOTS,...", help="With --np: the hosts to start the ranks on.")
 @click.option("--oversubscribe", is_flag=True, help="With --np: allow more ranks than GPUs or CPU cores.")
 @click.option(
-    "--run-dir", type=click.Path(path_type=Path, file_okay=False), help="Folder of this run.  [default: RUNS/<utc>-<name>]"
+    "--run-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of this run.  [default: RUNS/<utc>-<name>]",
 )
 @click.option(
     "--runs",
@@ -43,9 +47,14 @@ DEFAULT_DATA = "synthetic"
     help="Folder in which runs get their folders.",
 )
 @click.option(
-    "--resume", type=click.Path(path_type=Path), metavar="RUN|CHECKPOINT", help="Go on from a run's last checkpoint, or from this one."
+    "--resume",
+    type=click.Path(path_type=Path),
+    metavar="RUN|CHECKPOINT",
+    help="Go on from a run's last checkpoint, or from this one.",
 )
-@click.option("--keep-checkpoints", type=POSITIVE, default=5, show_default=True, help="How many of the newest to keep.")
+@click.option(
+    "--keep-checkpoints", type=POSITIVE, default=5, show_default=True, help="How many of the newest to keep."
+)
 @click.option(
     "--efficiency-steps",
     type=click.IntRange(min=0),
@@ -53,9 +62,15 @@ DEFAULT_DATA = "synthetic"
     show_default=True,
     help="Steps timed with communication off, before training, for the scaling efficiency. 0: do not measure it.",
 )
-@click.option("--data-threads", type=POSITIVE, help="Threads a rank that read images.  [default: its share of the cores]")
+@click.option(
+    "--data-threads",
+    type=POSITIVE,
+    help="Threads a rank that read images.  [default: its share of the cores]",
+)
 @click.pass_context
-def train(ctx: click.Context, /, np: int | None, hosts: str | None, oversubscribe: bool, **options: Any) -> None:
+def train(
+    ctx: click.Context, /, np: int | None, hosts: str | None, oversubscribe: bool, **options: Any
+) -> None:
     """Train an image classifier on any number of workers.
 
     Run it under horovodrun, mpirun or srun, alone, or with --np N to have the ranks started.
@@ -120,7 +135,10 @@ def _prepare(world, recipe_given: bool, *, framework, data, resume, run_dir, run
     if data is None and resumed:
         data = together(world, resumed.recorded_data)
     if data is None and world.is_first:
-        click.echo("warning: no --data given: training on synthetic images, which measures speed and learns nothing", err=True)
+        click.echo(
+            "warning: no --data given: training on synthetic images, which measures speed and learns nothing",
+            err=True,
+        )
     request = Request(
         framework=framework,
         data=data or DEFAULT_DATA,

@@ -34,10 +34,7 @@ def training_image(source: Source, index: int, settings: "Images", *, seed: int,
         pixels = source.read(index, lambda height, width: random_crop(height, width, settings, draws))
         pixels = resize(pixels, size, size)
     else:
-        pixels = resize(
-            source.read(index, lambda height, width: whole(height, width, size, size)), size, size
-        )
-        pixels = shift(pixels, settings.padding, *draws[:2])
+        pixels = shift(read_square(source, index, size), settings.padding, *draws[:2])
     return cv2.flip(pixels, 1) if settings.flip and flip < 0.5 else pixels
 
 
@@ -49,14 +46,13 @@ def evaluation_image(source: Source, index: int, settings: "Images") -> np.ndarr
     """
     size, short = settings.size, settings.evaluation_resize
     if settings.kind == "small":
-        return resize(source.read(index, lambda height, width: whole(height, width, size, size)), size, size)
+        return read_square(source, index, size)
     pixels = source.read(index, lambda height, width: whole(height, width, *scaled(height, width, short)))
     return central(resize(pixels, *scaled(*pixels.shape[:2], short)), size)
 
 
 def random_crop(height: int, width: int, settings: "Images", draws: list[float]) -> Crop:
-    """A crop whose share of the area and whose aspect ratio (by its logarithm) are uniform in the recipe's
-    ranges.
+    """A crop whose area and log aspect ratio are uniform in the recipe's ranges, in a random place.
 
     draws: 4 numbers in [0, 1) a try; the first try that fits is taken. None may: then the central crop that
     comes nearest.
@@ -81,6 +77,11 @@ def nearest_crop(height: int, width: int, settings: "Images") -> Crop:
     return Crop((height - down) // 2, (width - across) // 2, down, across, settings.size, settings.size)
 
 
+def read_square(source: Source, index: int, size: int) -> np.ndarray:
+    """All of an image, stretched to size x size where it has another size."""
+    return resize(source.read(index, lambda height, width: whole(height, width, size, size)), size, size)
+
+
 def whole(height: int, width: int, least_height: int, least_width: int) -> Crop:
     """All of an image that will be resized to least_height x least_width."""
     return Crop(0, 0, height, width, least_height, least_width)
@@ -94,8 +95,7 @@ def scaled(height: int, width: int, short: int) -> tuple[int, int]:
 
 
 def resize(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
-    """The image at another size: averaging where it shrinks, so that nothing aliases, interpolating where it
-    grows."""
+    """The image at another size: averaged where it shrinks, so that nothing aliases, else interpolated."""
     if pixels.shape[:2] == (height, width):
         return pixels
     shrinks = height <= pixels.shape[0] and width <= pixels.shape[1]
@@ -103,8 +103,7 @@ def resize(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def shift(pixels: np.ndarray, padding: int, vertical: float, horizontal: float) -> np.ndarray:
-    """A crop of the image's own size after `padding` black pixels on every side; the draws in [0, 1) place
-    it."""
+    """The image moved by up to `padding` pixels each way; draws in [0, 1). What is uncovered is black."""
     height, width, _ = pixels.shape
     padded = cv2.copyMakeBorder(pixels, *[padding] * 4, cv2.BORDER_CONSTANT)
     top, left = int(vertical * (2 * padding + 1)), int(horizontal * (2 * padding + 1))

@@ -13,7 +13,6 @@ import numpy as np
 from PIL import Image
 
 from lbsgd.data import open_dataset
-from lbsgd.data.source import Dataset
 from lbsgd.errors import DataError, EnvironmentNotReady, UsageError
 
 CLASSES = tuple("0123456789")
@@ -51,12 +50,8 @@ def is_demo(folder: Path) -> bool:
         dataset = open_dataset(str(folder))
     except DataError:
         return False
-    return dataset.train.classes == CLASSES and counts(dataset) == IMAGES
-
-
-def counts(dataset: Dataset) -> tuple[int, int]:
-    """How many images there are to train on and to validate on."""
-    return len(dataset.train), len(dataset.validation)
+    counts = len(dataset.train), len(dataset.validation)
+    return dataset.train.classes == CLASSES and counts == IMAGES
 
 
 def _digits() -> tuple[np.ndarray, np.ndarray]:
@@ -85,8 +80,7 @@ def _write_and_rename(folder: Path, images: np.ndarray, labels: np.ndarray) -> N
 
 
 def _names(labels: np.ndarray) -> Iterator[str]:
-    """Where each image goes: every fifth of a class to val/, so that both parts have all classes in the same
-    shares."""
+    """Where each image goes: every fifth of a class to val/, the others to train/."""
     seen = [0] * len(CLASSES)
     for index, label in enumerate(labels.tolist()):
         seen[label] += 1

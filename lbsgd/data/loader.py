@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from lbsgd.recipe import Images
 
 PREFETCH = 3
-"""Batches in the making besides the one in use: enough to ride out a slow file."""
+"""Batches ahead: enough to ride out a slow file."""
 
 CHUNK = 8
 """Images a thread prepares at a time: few, as closing waits for them; not one, as handing over costs."""
@@ -32,10 +32,9 @@ PrepareImage = Callable[[int], np.ndarray]
 
 @dataclass(frozen=True)
 class Batch:
-    """images: uint8 [count, size, size, 3], RGB, C-contiguous. labels: int64 [count]. The first `valid` are
-    real.
+    """Images and their labels; the first `valid` are real, the rest fills an evaluation's last batch up.
 
-    The others fill an evaluation's last batch up: black, with label 0.
+    images: uint8 [count, size, size, 3], RGB, C-contiguous. labels: int64 [count].
     """
 
     images: np.ndarray
@@ -52,6 +51,9 @@ class _Request:
     prepare: PrepareImage
 
 
+_Started = tuple[Batch, list[Future]]
+
+
 def training_batches(
     source: Source,
     settings: "Images",
@@ -64,17 +66,15 @@ def training_batches(
     threads: int,
     prefetch: int = PREFETCH,
 ) -> Generator[Batch, None, None]:
-    """This rank's share of the global batches start_iteration .. stop_iteration - 1, in order; all images are
-    real.
+    """This rank's share of the global batches start_iteration .. stop_iteration - 1, in order, all real.
 
+    prefetch: how many batches may be in the making besides the one in use.
     Raises DataError, at the batch it belongs to, when an image cannot be read.
     """
 
     def request(iteration: int) -> _Request:
-        prepare = partial(
-            training_image, source, settings=settings, seed=order.seed, epoch=order.epoch(iteration)
-        )
-        samples = order.share(iteration, rank, world_size)
+        epoch, samples = order.epoch(iteration), order.share(iteration, rank, world_size)
+        prepare = partial(training_image, source, settings=settings, seed=order.seed, epoch=epoch)
         return _Request(samples, len(samples), prepare)
 
     requests = map(request, range(start_iteration, stop_iteration))
@@ -91,10 +91,10 @@ def evaluation_batches(
     threads: int,
     prefetch: int = PREFETCH,
 ) -> Generator[Batch, None, None]:
-    """This rank's images, every world_size-th, in batches of `batch`, the last filled up; none for a rank
-    without images.
+    """This rank's images, every world_size-th, in batches of `batch` images, the last one filled up.
 
-    Over all ranks every image comes exactly once. Raises DataError when one cannot be read.
+    Over all ranks every image comes exactly once; a rank without images gets no batch.
+    Raises DataError, at the batch it belongs to, when an image cannot be read.
     """
     mine = np.arange(rank, len(source), world_size)
     prepare = partial(evaluation_image, source, settings=settings)
@@ -108,7 +108,7 @@ def _batches(
     """The batches asked for, in order, at most `prefetch` of them ahead."""
     cv2.setNumThreads(0)  # the pool's threads are the parallelism
     pool = ThreadPoolExecutor(threads, thread_name_prefix="lbsgd-data")
-    pending: deque[tuple[Batch, list[Future]]] = deque()
+    pending: deque[_Started] = deque()
     try:
         for request in requests:
             pending.append(_start(pool, source, size, request))
@@ -120,21 +120,14 @@ def _batches(
         pool.shutdown(cancel_futures=True)
 
 
-def _start(
-    pool: ThreadPoolExecutor, source: Source, size: int, request: _Request
-) -> tuple[Batch, list[Future]]:
+def _start(pool: ThreadPoolExecutor, source: Source, size: int, request: _Request) -> _Started:
     """A batch to be, and the work that fills it."""
     samples, valid = request.samples, len(request.samples)
-    batch = Batch(
-        images=np.zeros((request.count, size, size, 3), np.uint8),
-        labels=np.zeros(request.count, np.int64),
-        valid=valid,
-    )
-    batch.labels[:valid] = source.labels[samples]
+    images, labels = np.zeros((request.count, size, size, 3), np.uint8), np.zeros(request.count, np.int64)
+    labels[:valid] = source.labels[samples]
     chunks = [slice(start, min(start + CHUNK, valid)) for start in range(0, valid, CHUNK)]
-    return batch, [
-        pool.submit(_fill, batch.images[chunk], samples[chunk], request.prepare) for chunk in chunks
-    ]
+    work = [pool.submit(_fill, images[chunk], samples[chunk], request.prepare) for chunk in chunks]
+    return Batch(images, labels, valid), work
 
 
 def _fill(images: np.ndarray, samples: np.ndarray, prepare: PrepareImage) -> None:

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-Role = Literal["convolution", "linear", "linear bias", "batch norm scale", "last batch norm scale", "batch norm shift"]
+Role = Literal[
+    "convolution", "linear", "linear bias", "batch norm scale", "last batch norm scale", "batch norm shift"
+]
 
 
 @dataclass(frozen=True)
