@@ -69,9 +69,7 @@ class Backend(ABC):
             )
 
     @abstractmethod
-    def train_step(
-        self, images: np.ndarray, labels: np.ndarray, learning_rate: float, communicate: bool = True
-    ) -> Any:
+    def train_step(self, images: np.ndarray, labels: np.ndarray, learning_rate: float, communicate: bool = True) -> Any:
         """One update of the replica by the paper's rule. Collective when `communicate`.
 
         images: uint8 [accumulate * n, size, size, 3]; labels: int64 [accumulate * n]. Each slice of n is a virtual worker

@@ -176,9 +176,7 @@ def link_nccl(toolchain: Toolchain, folder: Path) -> Path:
     return libraries
 
 
-def compile_wheel(
-    source: Path, folder: Path, variables: Mapping[str, str], log: Path, line: Callable[[str], None]
-) -> Path:
+def compile_wheel(source: Path, folder: Path, variables: Mapping[str, str], log: Path, line: Callable[[str], None]) -> Path:
     """Let pip build the wheel of `source` into `folder`; the file `log` and `line` get all output.
 
     Raises EnvironmentNotReady with the first error when it fails.
@@ -188,16 +186,12 @@ def compile_wheel(
     options = ["--verbose", "--no-build-isolation", "--no-deps", "--no-cache-dir", "--wheel-dir", str(folder)]
     output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "errors": "replace"}
     with log.open("w") as file:
-        process = subprocess.Popen(
-            [*PIP, "wheel", *options, str(source)], env=environment | variables, **output
-        )
+        process = subprocess.Popen([*PIP, "wheel", *options, str(source)], env=environment | variables, **output)
         for text in process.stdout:
             file.write(text)
             line(text)
     if process.wait() != 0:
-        raise EnvironmentNotReady(
-            f"Horovod did not compile; the log is {log}\n{first_error(log.read_text().splitlines())}"
-        )
+        raise EnvironmentNotReady(f"Horovod did not compile; the log is {log}\n{first_error(log.read_text().splitlines())}")
     return next(folder.glob("*.whl"))
 
 
@@ -209,9 +203,7 @@ def require_libraries(wheel: Path, frameworks: Iterable[str], log: Path) -> None
     names = zipfile.ZipFile(wheel).namelist()
     for name in frameworks:
         if not any(entry.startswith(f"horovod/{FRAMEWORKS[name].library}.") for entry in names):
-            raise EnvironmentNotReady(
-                f"Horovod's wheel came out without its library for {name}; the log is {log}"
-            )
+            raise EnvironmentNotReady(f"Horovod's wheel came out without its library for {name}; the log is {log}")
 
 
 def place(wheel: Path, entry: Path) -> Path:
@@ -229,6 +221,4 @@ def install(wheel: Path) -> None:
     options = ["--quiet", "--no-deps", "--force-reinstall"]
     finished = subprocess.run([*PIP, "install", *options, str(wheel)], capture_output=True, text=True)
     if finished.returncode != 0:
-        raise EnvironmentNotReady(
-            f"pip could not install {wheel}: {finished.stderr.strip().splitlines()[-1]}"
-        )
+        raise EnvironmentNotReady(f"pip could not install {wheel}: {finished.stderr.strip().splitlines()[-1]}")

@@ -102,9 +102,7 @@ def inspect_horovod() -> InstalledHorovod | None:
     folder = Path(distribution.locate_file("horovod"))
     versions = read_json(folder / "metadata.json") or {}
     built_for = {
-        name: versions.get(framework.built_as, UNKNOWN)
-        for name, framework in FRAMEWORKS.items()
-        if has_library(folder, name)
+        name: versions.get(framework.built_as, UNKNOWN) for name, framework in FRAMEWORKS.items() if has_library(folder, name)
     }
     return InstalledHorovod(distribution.version, folder, built_for, read_json(folder / BUILD_FACTS))
 
@@ -125,6 +123,4 @@ def require_horovod(framework: str) -> None:
     if horovod is None:
         raise EnvironmentNotReady("Horovod is not installed; run `lbsgd horovod build`")
     if not has_library(Path(horovod.locate_file("horovod")), framework):
-        raise EnvironmentNotReady(
-            f"Horovod {horovod.version} was built without {framework}; run `lbsgd horovod build`"
-        )
+        raise EnvironmentNotReady(f"Horovod {horovod.version} was built without {framework}; run `lbsgd horovod build`")

@@ -38,9 +38,7 @@ class Cuda:
     architectures: str
 
 
-def find_cuda(
-    frameworks: tuple[str, ...], operations: str, missing: list[str]
-) -> tuple[Cuda | None, list[str]]:
+def find_cuda(frameworks: tuple[str, ...], operations: str, missing: list[str]) -> tuple[Cuda | None, list[str]]:
     """The CUDA to build with, or None for CPU operations; and warnings.
 
     What stands in the way of NCCL is appended to `missing` when it was asked for or a GPU is here; it is a
@@ -72,11 +70,7 @@ def framework_obstacles(cuda_versions: dict[str, str | None]) -> list[str]:
     if len({version and major(version) for version in cuda_versions.values()}) > 1:
         each = ", ".join(f"{name} {f'CUDA {v}' if v else 'CPU'}" for name, v in cuda_versions.items())
         return [f"the frameworks are built for different devices ({each}): build for one with --framework"]
-    return [
-        f"{name} is a CPU build: install its CUDA build"
-        for name, version in cuda_versions.items()
-        if not version
-    ]
+    return [f"{name} is a CPU build: install its CUDA build" for name, version in cuda_versions.items() if not version]
 
 
 def find_toolkit_and_nccl(wanted: str, obstacles: list[str]) -> Cuda | None:
@@ -86,9 +80,7 @@ def find_toolkit_and_nccl(wanted: str, obstacles: list[str]) -> Cuda | None:
     if home is None:
         obstacles.append(f"no nvcc: install the CUDA {major(wanted)} toolkit and set CUDA_HOME to its folder")
     elif major(version) != major(wanted):
-        obstacles.append(
-            f"the toolkit in {home} is CUDA {version}, the frameworks are CUDA {wanted}: set CUDA_HOME"
-        )
+        obstacles.append(f"the toolkit in {home} is CUDA {version}, the frameworks are CUDA {wanted}: set CUDA_HOME")
     if nccl is None:
         obstacles.append(f"no NCCL: pip install nvidia-nccl-cu{major(wanted)}")
     return None if obstacles else Cuda(version, home, nccl, architectures())
@@ -118,9 +110,7 @@ def find_nccl(cuda: str, cuda_home: Path | None) -> Nccl | None:
     for root in roots:
         header = root / "include" / "nccl.h"
         libraries = [
-            path
-            for folder in ("lib", "lib64", "lib/x86_64-linux-gnu")
-            for path in (root / folder).glob("libnccl.so*")
+            path for folder in ("lib", "lib64", "lib/x86_64-linux-gnu") for path in (root / folder).glob("libnccl.so*")
         ]
         if header.exists() and libraries:
             return Nccl(nccl_version(header), header.parent, libraries[0])
@@ -128,10 +118,7 @@ def find_nccl(cuda: str, cuda_home: Path | None) -> Nccl | None:
 
 
 def nccl_version(header: Path) -> str:
-    numbers = [
-        re.search(rf"#define NCCL_{part}\s+(\d+)", header.read_text())[1]
-        for part in ("MAJOR", "MINOR", "PATCH")
-    ]
+    numbers = [re.search(rf"#define NCCL_{part}\s+(\d+)", header.read_text())[1] for part in ("MAJOR", "MINOR", "PATCH")]
     return ".".join(numbers)
 
 
@@ -144,9 +131,7 @@ def architectures() -> str:
     """Compute capabilities of the GPUs here, as Horovod's build wants them ("80,90")."""
     smi = shutil.which("nvidia-smi")
     query = [smi, "--query-gpu=compute_cap", "--format=csv,noheader"] if smi else ["true"]
-    found = re.findall(
-        r"^(\d+)\.(\d)$", subprocess.run(query, capture_output=True, text=True).stdout, re.MULTILINE
-    )
+    found = re.findall(r"^(\d+)\.(\d)$", subprocess.run(query, capture_output=True, text=True).stdout, re.MULTILINE)
     return ",".join(sorted({"".join(pair) for pair in found}, key=int)) or DEFAULT_ARCHITECTURES
 
 

@@ -64,15 +64,9 @@ def mpirun_version() -> str | None:
 def report_lines(report: dict) -> list[str]:
     """The report for a reader."""
     horovod = report["horovod"]
-    lines = [
-        f"horovod     {horovod['version']}, built by {horovod['built_by']}"
-        if horovod
-        else "horovod     not installed"
-    ]
+    lines = [f"horovod     {horovod['version']}, built by {horovod['built_by']}" if horovod else "horovod     not installed"]
     if horovod and horovod["build"]:
-        lines.append(
-            f"built with  {' '.join(horovod['build']['mpi'][:2])}, {horovod['build']['compiler'][0]}"
-        )
+        lines.append(f"built with  {' '.join(horovod['build']['mpi'][:2])}, {horovod['build']['compiler'][0]}")
     lines.append(f"mpirun      {report['mpirun'] or 'not on PATH'}")
     for name, facts in report["frameworks"].items():
         lines.append(f"{name:<10}  {facts['installed']}, {framework_state(facts)}")

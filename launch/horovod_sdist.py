@@ -123,9 +123,7 @@ def download(folder: Path) -> None:
     finished = subprocess.run(pip, capture_output=True, text=True)
     if finished.returncode != 0:
         reasons = [line.strip() for line in finished.stderr.splitlines() if "ERROR" in line]
-        raise EnvironmentNotReady(
-            f"pip could not download {SDIST} ({' '.join(reasons)}); give the file with --sdist"
-        )
+        raise EnvironmentNotReady(f"pip could not download {SDIST} ({' '.join(reasons)}); give the file with --sdist")
 
 
 def verify(sdist: Path) -> None:
@@ -135,9 +133,7 @@ def verify(sdist: Path) -> None:
     """
     found = hashlib.sha256(sdist.read_bytes()).hexdigest()
     if found != SHA256:
-        raise EnvironmentNotReady(
-            f"{sdist} has SHA-256 {found}, the released {SDIST} has {SHA256}; give that one with --sdist"
-        )
+        raise EnvironmentNotReady(f"{sdist} has SHA-256 {found}, the released {SDIST} has {SHA256}; give that one with --sdist")
 
 
 def unpack(sdist: Path, folder: Path) -> Path:

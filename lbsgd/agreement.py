@@ -59,9 +59,7 @@ def require_agreement(world: World, facts: dict[str, Any]) -> None:
     ]
     if differences:
         more = f"; and {len(differences) - 5} more" if len(differences) > 5 else ""
-        raise EnvironmentNotReady(
-            f"the ranks disagree: {'; '.join(differences[:5])}{more}; start all ranks alike"
-        )
+        raise EnvironmentNotReady(f"the ranks disagree: {'; '.join(differences[:5])}{more}; start all ranks alike")
 
 
 def flatten(value: Any, name: str = "") -> dict[str, Any]:

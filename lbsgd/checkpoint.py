@@ -43,9 +43,7 @@ def save_checkpoint(root: Path, iteration: int, state: State, about: dict[str, A
         partial.mkdir(parents=True)
         for name, blob in data.items():
             write_atomically(partial / name, blob)
-        write_json(
-            partial / "manifest.json", {name: hashlib.sha256(blob).hexdigest() for name, blob in data.items()}
-        )
+        write_json(partial / "manifest.json", {name: hashlib.sha256(blob).hexdigest() for name, blob in data.items()})
         shutil.rmtree(final, ignore_errors=True)
         partial.replace(final)
     except OSError as error:
@@ -87,9 +85,7 @@ def load_checkpoint(path: Path) -> tuple[State, dict[str, Any]]:
         data = {name: (path / name).read_bytes() for name in FILES}
         for name, blob in data.items():
             if hashlib.sha256(blob).hexdigest() != manifest[name]:
-                raise CheckpointError(
-                    f"{path / name} is damaged: its hash is not the one in manifest.json{_others(path)}"
-                )
+                raise CheckpointError(f"{path / name} is damaged: its hash is not the one in manifest.json{_others(path)}")
         about = json.loads(data["state.json"])
         if about["schema"] != SCHEMA:
             raise CheckpointError(f"{path} has schema {about['schema']}, this version reads {SCHEMA}")

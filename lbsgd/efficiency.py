@@ -71,9 +71,7 @@ class StepTimes:
         return fmean(self.seconds), fmean(self.data), fmean(self.other), median(busy)
 
 
-def summarise(
-    world: World, times: StepTimes, alone: float | None, images_per_step: int
-) -> dict[str, dict[str, object]] | None:
+def summarise(world: World, times: StepTimes, alone: float | None, images_per_step: int) -> dict[str, dict[str, object]] | None:
     """The record's `throughput`, `time_split` and `scaling`; None when the run was too short to time. Collective.
 
     alone: this worker's seconds a step from `time_alone`; None when it was not measured.

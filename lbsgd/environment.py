@@ -37,9 +37,7 @@ def code_digest() -> str:
         for path in sorted(root.rglob("*.py")):
             if package is lbsgd and path.relative_to(root).parts[0] in ("backends", "launch"):
                 continue  # counted on their own: in a checkout they lie elsewhere
-            digest.update(
-                f"{package.__name__}/{path.relative_to(root).as_posix()}\0".encode() + path.read_bytes()
-            )
+            digest.update(f"{package.__name__}/{path.relative_to(root).as_posix()}\0".encode() + path.read_bytes())
     return digest.hexdigest()
 
 

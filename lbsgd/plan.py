@@ -88,9 +88,7 @@ class Plan:
         return (*_batch_rows(self), *_length_rows(self), *_rate_rows(self), *_size_rows(self))
 
 
-def make_plan(
-    recipe: Recipe, *, world_size: int, accumulate: int = 1, samples: int, classes: int | None = None
-) -> Plan:
+def make_plan(recipe: Recipe, *, world_size: int, accumulate: int = 1, samples: int, classes: int | None = None) -> Plan:
     """The plan of `recipe` for these ranks and this number of training images.
 
     Raises DataError when the images do not fill one iteration, UsageError for an unknown model.
@@ -196,17 +194,13 @@ def _rate_rows(plan: Plan) -> list[Reason]:
 def _warmup_row(plan: Plan) -> Reason:
     schedule, warmup = plan.schedule, plan.recipe.warmup
     if schedule.warmup == "none":
-        below = (
-            f"a global batch of {plan.global_batch} is not above {plan.recipe.learning_rate.reference_batch}"
-        )
+        below = f"a global batch of {plan.global_batch} is not above {plan.recipe.learning_rate.reference_batch}"
         return Reason("warm-up", "none", "as the recipe says" if warmup.kind == "none" else below)
     shape = {
         "gradual": f"gradual: from lr {schedule.reference_lr:g} to {schedule.peak_lr:g} by equal steps",
         "constant": f"constant: lr {schedule.reference_lr:g}, then {schedule.peak_lr:g}",
     }
-    return Reason(
-        "warm-up", f"{schedule.warmup_iterations} it", f"{warmup.duration}, {shape[schedule.warmup]}"
-    )
+    return Reason("warm-up", f"{schedule.warmup_iterations} it", f"{warmup.duration}, {shape[schedule.warmup]}")
 
 
 def _decay_rows(plan: Plan) -> list[Reason]:

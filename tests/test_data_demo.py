@@ -21,9 +21,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def lbsgd(*arguments: object, **environment: str) -> subprocess.CompletedProcess:
     script = Path(sys.executable).parent / "lbsgd"
-    return subprocess.run(
-        [script, *map(str, arguments)], capture_output=True, text=True, env=os.environ | environment
-    )
+    return subprocess.run([script, *map(str, arguments)], capture_output=True, text=True, env=os.environ | environment)
 
 
 @pytest.fixture(scope="module")

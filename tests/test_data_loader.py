@@ -59,10 +59,7 @@ class SlowSource(SyntheticSource):
 def test_batches_are_the_orders_samples_augmented():
     for iteration, batch in enumerate(train()):
         samples = ORDER.samples_of(iteration)
-        expected = [
-            training_image(SOURCE, sample, SETTINGS, seed=3, epoch=iteration // 4)
-            for sample in samples.tolist()
-        ]
+        expected = [training_image(SOURCE, sample, SETTINGS, seed=3, epoch=iteration // 4) for sample in samples.tolist()]
         np.testing.assert_array_equal(batch.images, np.stack(expected))
         assert batch.images.flags.c_contiguous
         assert (batch.images.dtype, batch.labels.dtype) == (np.uint8, np.int64)
@@ -91,16 +88,12 @@ def test_a_run_may_start_in_the_middle():
     assert list(train(start=10)) == []
 
 
-@pytest.mark.parametrize(
-    "samples, world_size, batch", [(50, 1, 8), (50, 3, 8), (48, 2, 8), (3, 5, 4), (1, 1, 1)]
-)
+@pytest.mark.parametrize("samples, world_size, batch", [(50, 1, 8), (50, 3, 8), (48, 2, 8), (3, 5, 4), (1, 1, 1)])
 def test_every_validation_image_is_evaluated_once(samples, world_size, batch):
     source = SyntheticSource(samples, classes=samples, size=8, seed=0)
     seen = []
     for rank in range(world_size):
-        batches = list(
-            evaluation_batches(source, SETTINGS, rank=rank, world_size=world_size, batch=batch, threads=2)
-        )
+        batches = list(evaluation_batches(source, SETTINGS, rank=rank, world_size=world_size, batch=batch, threads=2))
         for one in batches:
             assert one.images.shape == (batch, 8, 8, 3)
             assert one.labels.shape == (batch,)

@@ -31,9 +31,7 @@ def test_it_is_the_same_every_time_and_differs_where_it_should():
     assert one.train.digest != open_dataset("synthetic:train=8,val=9,size=8").train.digest
 
 
-@pytest.mark.parametrize(
-    "shape", ["size", "size=", "size=0", "size=-1", "depth=3", "size=8,", "train=1e3", "=4"]
-)
+@pytest.mark.parametrize("shape", ["size", "size=", "size=0", "size=-1", "depth=3", "size=8,", "train=1e3", "=4"])
 def test_what_it_cannot_have_is_refused(shape):
     with pytest.raises(UsageError, match="synthetic:train=1024,val=128,classes=10,size=32"):
         open_dataset(f"synthetic:{shape}")

@@ -29,9 +29,7 @@ from lbsgd.launch.horovod_report import examine, report_lines
 from lbsgd.launch.horovod_sdist import EDITS, SDIST, SHA256, XLA_EDIT, apply_edits, edits_for, fetch
 from lbsgd.launch.horovod_toolchain import Mpi, Toolchain, find_mpi, inspect_toolchain, recognize_mpi
 
-CPU = Toolchain(
-    {"torch": "2.13.0+cpu", "tensorflow": "2.21.0"}, Mpi("Open MPI", "4.1.8", None), "g++ 12", None, ()
-)
+CPU = Toolchain({"torch": "2.13.0+cpu", "tensorflow": "2.21.0"}, Mpi("Open MPI", "4.1.8", None), "g++ 12", None, ())
 NCCL = Nccl("2.28.9", Path("/site/nvidia/nccl/include"), Path("/site/nvidia/nccl/lib/libnccl.so.2"))
 CUDA = Cuda("13.0", Path("/usr/local/cuda-13.0"), NCCL, "80,90")
 
@@ -55,9 +53,7 @@ def test_every_edit_is_applied(tmp_path):
     assert "xla_mpi_ops" not in (tmp_path / XLA_EDIT.path).read_text()
 
 
-@pytest.mark.parametrize(
-    "tensorflow, dropped", [("2.15.1", False), ("2.16.1", True), ("2.21.0", True), (None, False)]
-)
+@pytest.mark.parametrize("tensorflow, dropped", [("2.15.1", False), ("2.16.1", True), ("2.21.0", True), (None, False)])
 def test_the_xla_operator_goes_where_the_headers_are_gone(tensorflow, dropped):
     assert (XLA_EDIT in edits_for(tensorflow)) is dropped
 
@@ -117,10 +113,7 @@ def test_a_wheel_in_the_cache_is_taken_and_the_lock_given_back(tmp_path):
     wheel = entry / "horovod-0.28.1-cp311-cp311-linux_x86_64.whl"
     wheel.touch()
     said = []
-    assert (
-        build_wheel(CPU, tmp_path, sdist=None, force=False, jobs=1, progress=no_build, say=said.append)
-        == wheel
-    )
+    assert build_wheel(CPU, tmp_path, sdist=None, force=False, jobs=1, progress=no_build, say=said.append) == wheel
     assert said == [f"found in the cache: {wheel}"]
     with FileLock(entry / "lock", timeout=0):
         pass
@@ -227,12 +220,8 @@ def gpu_torch_and_cpu_tensorflow(monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(tmp_path)
 
 
-@pytest.mark.parametrize(
-    "gpu, operations, refused", [(False, "auto", 0), (True, "auto", 1), (False, "nccl", 1)]
-)
-def test_frameworks_for_different_devices(
-    monkeypatch, gpu_torch_and_cpu_tensorflow, gpu, operations, refused
-):
+@pytest.mark.parametrize("gpu, operations, refused", [(False, "auto", 0), (True, "auto", 1), (False, "nccl", 1)])
+def test_frameworks_for_different_devices(monkeypatch, gpu_torch_and_cpu_tensorflow, gpu, operations, refused):
     monkeypatch.setattr(horovod_cuda, "gpu_present", lambda: gpu)
     missing = []
     cuda, warnings = find_cuda(("torch", "tensorflow"), operations, missing)
@@ -372,13 +361,9 @@ def test_a_horovod_without_the_framework_is_refused(site):
 def test_a_horovod_for_another_release_is_a_problem_and_its_builder_is_unknown(site):
     write_distribution(site, "torch", "2.13.0+cpu")
     write_horovod(site, pytorch="2.12.1")
-    report = examine(
-        lambda framework: {"device": "cpu", "mpi": True, "gloo": True, "nccl": False, "cuda": False}
-    )
+    report = examine(lambda framework: {"device": "cpu", "mpi": True, "gloo": True, "nccl": False, "cuda": False})
     assert report["horovod"]["built_by"] == "unknown"
-    assert report["problems"] == [
-        "Horovod was built for torch 2.12.1, but torch is 2.13.0+cpu; run `lbsgd horovod build`"
-    ]
+    assert report["problems"] == ["Horovod was built for torch 2.12.1, but torch is 2.13.0+cpu; run `lbsgd horovod build`"]
     assert not report["ready"]
 
 
@@ -400,9 +385,7 @@ def test_the_report_names_what_failed(site):
     report = examine(fail)
     assert report["problems"] == ["Horovod does not work with torch: no result"]
     lines = "\n".join(report_lines(report))
-    assert (
-        "built by lbsgd 0.1.0" in lines and "Open MPI 4.1.8, g++ 12" in lines and "allreduce failed" in lines
-    )
+    assert "built by lbsgd 0.1.0" in lines and "Open MPI 4.1.8, g++ 12" in lines and "allreduce failed" in lines
 
 
 def test_an_environment_without_frameworks_says_what_to_install(site):
@@ -426,8 +409,6 @@ def test_the_released_source_builds_for_the_first_framework_here(tmp_path):
 
     first = next(iter(installed_frameworks()))
     toolchain = inspect_toolchain((first,), "auto")
-    wheel = build_wheel(
-        toolchain, tmp_path, sdist=None, force=False, jobs=2, progress=lambda: ProgressLines(print), say=print
-    )
+    wheel = build_wheel(toolchain, tmp_path, sdist=None, force=False, jobs=2, progress=lambda: ProgressLines(print), say=print)
     facts = json.loads(zipfile.ZipFile(wheel).read(f"horovod/{BUILD_FACTS}"))
     assert facts["frameworks"] == toolchain.frameworks

@@ -37,9 +37,7 @@ def test_no_sample_comes_twice_in_an_epoch(order, epoch):
     each = order.iterations_per_epoch
     batches = [order.samples_of(iteration) for iteration in range(epoch * each, (epoch + 1) * each)]
     seen = np.concatenate(batches)
-    assert (
-        len(set(seen.tolist())) == len(seen) == each * order.global_batch > order.samples - order.global_batch
-    )
+    assert len(set(seen.tolist())) == len(seen) == each * order.global_batch > order.samples - order.global_batch
 
 
 @given(orders(), st.integers(0, 1000))

@@ -218,8 +218,7 @@ def test_the_prediction_is_labelled_with_its_run(tmp_path):
     record_run(tmp_path, "20240101T000000Z-a")
     output = run_plan("--framework", "torch", "--samples", "64000", "--runs", str(tmp_path)).stdout
     assert output.splitlines()[-1] == (
-        "time 16 h: a prediction from run 20240101T000000Z-a, "
-        "where each of 2 workers took 100 images/s; training only"
+        "time 16 h: a prediction from run 20240101T000000Z-a, where each of 2 workers took 100 images/s; training only"
     )
 
 

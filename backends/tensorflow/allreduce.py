@@ -1,8 +1,7 @@
 """Averages gradients and statistics over the ranks inside a TensorFlow graph."""
 
-import tensorflow as tf
-
 import horovod.tensorflow as hvd
+import tensorflow as tf
 
 
 def average_gradients(gradients: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -11,10 +10,7 @@ def average_gradients(gradients: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
     One operation a gradient: the graph starts each as soon as its input exists, so communication overlaps with what is left
     of backward, and Horovod fuses those that are ready together. Grouping them would wait for the last.
     """
-    return {
-        name: hvd.allreduce(gradient, name=f"gradient.{name}", op=hvd.Average)
-        for name, gradient in gradients.items()
-    }
+    return {name: hvd.allreduce(gradient, name=f"gradient.{name}", op=hvd.Average) for name, gradient in gradients.items()}
 
 
 def average_variables(variables: list[tf.Variable]) -> None:

@@ -1,15 +1,10 @@
-"""The TensorFlow replica: ResourceApplyMomentum is eq. 9 (the learning rate stays outside the velocity), as torch's SGD is."""
-
-import os
-
-import numpy as np
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow reads it at import
-
-import tensorflow as tf
+"""The TensorFlow replica: ResourceApplyMomentum is eq. 9, the learning rate outside the velocity, as torch's SGD."""
 
 import horovod
 import horovod.tensorflow as hvd
+import numpy as np
+import tensorflow as tf
+
 from lbsgd.backends.arrays import require_fit
 from lbsgd.backends.batch_norm import virtual_momentum
 from lbsgd.backends.contract import Arrays, Backend, Job, State
@@ -36,9 +31,7 @@ class TensorFlowBackend(Backend):
         self.asynchronous = self.device != "cpu"
         self.dtype = PRECISIONS[job.recipe.precision]
         self.network = build_network(job)
-        self.velocity = {
-            n: tf.Variable(tf.zeros_like(v), trainable=False) for n, v in self.network.trained.items()
-        }
+        self.velocity = {n: tf.Variable(tf.zeros_like(v), trainable=False) for n, v in self.network.trained.items()}
         self.gradient_sums: dict[str, tf.Variable] = {}
         if job.accumulate > 1:
             self.gradient_sums = {n: tf.Variable(tf.zeros_like(v)) for n, v in self.network.trained.items()}
@@ -47,9 +40,7 @@ class TensorFlowBackend(Backend):
         self._update = tf.function(self._update_step)
         self._evaluate = tf.function(self._evaluate_step)
 
-    def train_step(
-        self, images: np.ndarray, labels: np.ndarray, learning_rate: float, communicate: bool = True
-    ) -> tf.Tensor:
+    def train_step(self, images: np.ndarray, labels: np.ndarray, learning_rate: float, communicate: bool = True) -> tf.Tensor:
         count, n = self.job.accumulate, self.job.recipe.batch_per_worker
         communicate = communicate and self.job.world.size > 1
         losses = []
@@ -63,9 +54,7 @@ class TensorFlowBackend(Backend):
                 losses.append(self._update(*batch, tf.constant(learning_rate, tf.float32), communicate))
         return losses[0] if count == 1 else tf.add_n(losses)
 
-    def _gradients(
-        self, images: tf.Tensor, labels: tf.Tensor, momentum: tf.Tensor
-    ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+    def _gradients(self, images: tf.Tensor, labels: tf.Tensor, momentum: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         """This virtual worker's share of the rank's mean loss and of its (scaled) gradient."""
         with tf.GradientTape() as tape:
             logits = self.network.logits(self._pixels(images), training=True, momentum=momentum)
@@ -138,18 +127,14 @@ class TensorFlowBackend(Backend):
     def loss_value(self, loss: tf.Tensor) -> float:
         return float(loss)
 
-    def _evaluate_step(
-        self, images: tf.Tensor, labels: tf.Tensor, valid: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor]:
+    def _evaluate_step(self, images: tf.Tensor, labels: tf.Tensor, valid: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         logits = self.network.logits(self._pixels(images), training=False, momentum=0.0)[:valid]
         wrong = tf.math.count_nonzero(tf.argmax(logits, 1) != labels[:valid])
         entropy = tf.nn.sparse_softmax_cross_entropy_with_logits(labels[:valid], logits)
         return wrong, tf.reduce_sum(entropy)
 
     def evaluate(self, images: np.ndarray, labels: np.ndarray, valid: int) -> tuple[int, float]:
-        wrong, entropy = self._evaluate(
-            tf.convert_to_tensor(images), tf.convert_to_tensor(labels), tf.constant(valid)
-        )
+        wrong, entropy = self._evaluate(tf.convert_to_tensor(images), tf.convert_to_tensor(labels), tf.constant(valid))
         return int(wrong), float(entropy)
 
     def average_batch_norm(self) -> None:
@@ -159,9 +144,7 @@ class TensorFlowBackend(Backend):
 
     def export_state(self) -> State:
         model = self.network.to_canonical(self.network.trained | self.network.buffers)
-        return State(
-            model, self.network.to_canonical(self.velocity), self.scale.export() if self.scale else {}
-        )
+        return State(model, self.network.to_canonical(self.velocity), self.scale.export() if self.scale else {})
 
     def import_state(self, state: State) -> None:
         self._assign("model", self.network.trained | self.network.buffers, state.model)
@@ -207,9 +190,7 @@ def choose_device(job: Job) -> str:
         tf.config.threading.set_intra_op_parallelism_threads(job.threads)
         return "cpu"
     if job.world.local_size > len(gpus):
-        raise EnvironmentNotReady(
-            f"{job.world.local_size} ranks on this host but {len(gpus)} GPUs; start one rank a GPU"
-        )
+        raise EnvironmentNotReady(f"{job.world.local_size} ranks on this host but {len(gpus)} GPUs; start one rank a GPU")
     gpu = gpus[job.world.local_rank]
     tf.config.set_visible_devices(gpu, "GPU")
     tf.config.experimental.set_memory_growth(gpu, True)
@@ -223,7 +204,5 @@ def build_network(job: Job) -> ResidualNetwork | LibraryNetwork:
     if not library:
         return ResidualNetwork(describe(recipe.model, job.classes), recipe.seed)
     if job.accumulate > 1 or recipe.precision != "fp32":
-        raise UsageError(
-            "keras: models run in fp32 and without --accumulate; use one of lbsgd's own models for those"
-        )
+        raise UsageError("keras: models run in fp32 and without --accumulate; use one of lbsgd's own models for those")
     return LibraryNetwork(library[1], job.classes, recipe.images.size, recipe.seed)

@@ -24,9 +24,7 @@ class LibraryNetwork:
         if not callable(factory):
             names = [n for n in dir(keras.applications) if n[0].isupper()]
             raise UsageError(f"keras.applications has no model {name!r}; it has {', '.join(names)}")
-        self.model = factory(
-            weights=None, classes=classes, input_shape=(size, size, 3), classifier_activation=None
-        )
+        self.model = factory(weights=None, classes=classes, input_shape=(size, size, 3), classifier_activation=None)
         self.trained = {v.path: v.value for v in self.model.trainable_variables}
         self.decayed = {path for path in self.trained if path.rpartition("/")[2] not in PREFIXES}
         self.buffers = {v.path: v.value for v in self.model.non_trainable_variables}

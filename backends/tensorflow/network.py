@@ -63,9 +63,7 @@ class ResidualNetwork:
         scale, shift = self.trained[f"{name}.weight"], self.trained[f"{name}.bias"]
         mean, variance = self.buffers[f"{name}.running_mean"], self.buffers[f"{name}.running_var"]
         if not training:
-            return tf.compat.v1.nn.fused_batch_norm(
-                x, scale, shift, mean, variance, EPSILON, is_training=False
-            )[0]
+            return tf.compat.v1.nn.fused_batch_norm(x, scale, shift, mean, variance, EPSILON, is_training=False)[0]
         x, batch_mean, batch_variance = tf.compat.v1.nn.fused_batch_norm(x, scale, shift, epsilon=EPSILON)
         for running, batch in ((mean, batch_mean), (variance, batch_variance)):
             running.assign_add(momentum * (batch - running))

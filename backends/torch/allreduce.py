@@ -1,8 +1,7 @@
 """Averages gradients over the ranks while backward still runs."""
 
-from torch import Tensor, nn
-
 import horovod.torch as hvd
+from torch import Tensor, nn
 
 
 class GradientAllreduce:
@@ -21,9 +20,7 @@ class GradientAllreduce:
 
     def _start(self, name: str, parameter: Tensor) -> None:
         if self.armed:
-            self._handles.append(
-                hvd.allreduce_async_(contiguous_view(parameter.grad), name=f"gradient.{name}", op=hvd.Average)
-            )
+            self._handles.append(hvd.allreduce_async_(contiguous_view(parameter.grad), name=f"gradient.{name}", op=hvd.Average))
 
     def wait(self) -> None:
         """Return when every gradient started since the last call holds its mean over all ranks."""

@@ -1,12 +1,12 @@
 """The PyTorch replica: torch's SGD is eq. 9 as it stands, so the learning rate is simply set before each step."""
 
+import horovod
+import horovod.torch as hvd
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-import horovod
-import horovod.torch as hvd
 from lbsgd.backends.arrays import require_fit
 from lbsgd.backends.batch_norm import virtual_momentum
 from lbsgd.backends.contract import Arrays, Backend, Job, State
@@ -46,9 +46,7 @@ class TorchBackend(Backend):
         self.mean = torch.tensor(job.recipe.images.mean, device=self.device).view(1, 3, 1, 1)
         self.deviation = torch.tensor(job.recipe.images.std, device=self.device).view(1, 3, 1, 1)
 
-    def train_step(
-        self, images: np.ndarray, labels: np.ndarray, learning_rate: float, communicate: bool = True
-    ) -> Tensor:
+    def train_step(self, images: np.ndarray, labels: np.ndarray, learning_rate: float, communicate: bool = True) -> Tensor:
         self.network.train()
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
@@ -71,9 +69,7 @@ class TorchBackend(Backend):
             for norm in self.norms:
                 norm.momentum = virtual_momentum(index, self.job.accumulate)
         logits = self._logits(images)
-        return functional.cross_entropy(
-            logits, self._labels(labels), label_smoothing=self.job.recipe.label_smoothing
-        )
+        return functional.cross_entropy(logits, self._labels(labels), label_smoothing=self.job.recipe.label_smoothing)
 
     def _logits(self, images: np.ndarray) -> Tensor:
         x = torch.from_numpy(images).to(self.device, non_blocking=True).permute(0, 3, 1, 2)
@@ -103,9 +99,7 @@ class TorchBackend(Backend):
     def export_state(self) -> State:
         model = {name: to_numpy(value) for name, value in self.network.state_dict().items()}
         velocity = {name: to_numpy(value) for name, value in self._velocity().items()}
-        return State(
-            model, velocity, {k: float(v) for k, v in self.scaler.state_dict().items() if k in SCALE_KEYS}
-        )
+        return State(model, velocity, {k: float(v) for k, v in self.scaler.state_dict().items() if k in SCALE_KEYS})
 
     def import_state(self, state: State) -> None:
         copy_into("model", self.network.state_dict(), state.model)
@@ -136,10 +130,7 @@ class TorchBackend(Backend):
         }
 
     def _velocity(self) -> dict[str, Tensor]:
-        return {
-            name: self.optimizer.state[parameter]["momentum_buffer"]
-            for name, parameter in self.network.named_parameters()
-        }
+        return {name: self.optimizer.state[parameter]["momentum_buffer"] for name, parameter in self.network.named_parameters()}
 
 
 SCALE_KEYS = ("scale", "_growth_tracker")
@@ -188,9 +179,7 @@ def build_optimizer(network: nn.Module, job: Job) -> torch.optim.SGD:
         {"params": [p for p in trained if p not in exempt], "weight_decay": settings.weight_decay},
         {"params": [p for p in trained if p in exempt], "weight_decay": 0.0},
     ]
-    optimizer = torch.optim.SGD(
-        groups, lr=0.0, momentum=settings.momentum, nesterov=settings.nesterov, fused=True
-    )
+    optimizer = torch.optim.SGD(groups, lr=0.0, momentum=settings.momentum, nesterov=settings.nesterov, fused=True)
     for parameter in trained:
         optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
     return optimizer

@@ -11,9 +11,7 @@ def library_network(name: str, classes: int, seed: int) -> nn.Module:
     try:
         import timm
     except (ImportError, RuntimeError) as error:
-        raise EnvironmentNotReady(
-            f"--model timm:{name} needs timm ({error}); pip install 'lbsgd[timm]'"
-        ) from error
+        raise EnvironmentNotReady(f"--model timm:{name} needs timm ({error}); pip install 'lbsgd[timm]'") from error
     if name not in timm.list_models():
         raise UsageError(f"timm has no model {name!r}; see timm.list_models()")
     torch.manual_seed(seed)

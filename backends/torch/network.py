@@ -17,9 +17,7 @@ class Residual(nn.Module):
             self.add_module(f"bn{index}", nn.BatchNorm2d(unit.outputs))
         self.downsample = None
         if block.shortcut:
-            self.downsample = nn.Sequential(
-                convolution(block.shortcut), nn.BatchNorm2d(block.shortcut.outputs)
-            )
+            self.downsample = nn.Sequential(convolution(block.shortcut), nn.BatchNorm2d(block.shortcut.outputs))
 
     def forward(self, x: Tensor) -> Tensor:
         y = x

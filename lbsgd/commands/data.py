@@ -29,6 +29,4 @@ def demo(folder: Path, as_json: bool) -> None:
         click.echo(json.dumps(facts | {"classes": len(CLASSES)}))
     else:
         verb = "wrote" if created else "is there already:"
-        click.echo(
-            f"{folder}: {verb} {train} images to train on, {validation} to validate, {len(CLASSES)} classes"
-        )
+        click.echo(f"{folder}: {verb} {train} images to train on, {validation} to validate, {len(CLASSES)} classes")

@@ -12,12 +12,8 @@ from lbsgd.commands.options import POSITIVE
 @click.command("eval")
 @click.argument("checkpoint", metavar="RUN|CHECKPOINT", type=click.Path(path_type=Path))
 @click.option("--data", metavar="DIR", help="The data set.  [default: the run's]")
-@click.option(
-    "--framework", type=click.Choice(["torch", "tensorflow"]), help="[default: the one that wrote it]"
-)
-@click.option(
-    "--batch-per-gpu", type=POSITIVE, help="Images evaluated at a time on each rank.  [default: the recipe's]"
-)
+@click.option("--framework", type=click.Choice(["torch", "tensorflow"]), help="[default: the one that wrote it]")
+@click.option("--batch-per-gpu", type=POSITIVE, help="Images evaluated at a time on each rank.  [default: the recipe's]")
 @click.option(
     "--data-threads",
     type=POSITIVE,

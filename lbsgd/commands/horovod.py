@@ -38,12 +38,8 @@ def horovod() -> None:
     help="Folder that keeps the wheels and their build logs.",
 )
 @click.option("--force", is_flag=True, help="Build again though the cache has the wheel.")
-@click.option(
-    "--jobs", type=click.IntRange(min=1), show_default="the cores", help="Compilers to run at a time."
-)
-@click.option(
-    "--verify/--no-verify", default=True, show_default=True, help="Reduce tensors on two ranks at the end."
-)
+@click.option("--jobs", type=click.IntRange(min=1), show_default="the cores", help="Compilers to run at a time.")
+@click.option("--verify/--no-verify", default=True, show_default=True, help="Reduce tensors on two ranks at the end.")
 def build(
     frameworks: tuple[str, ...],
     operations: str,
@@ -102,11 +98,7 @@ def say(text: str) -> None:
 def describe_toolchain(toolchain) -> str:
     """A toolchain in one line."""
     frameworks = ", ".join(f"{name} {version}" for name, version in toolchain.frameworks.items())
-    device = (
-        f"CUDA {toolchain.cuda.version}, NCCL {toolchain.cuda.nccl.version}"
-        if toolchain.cuda
-        else "CPU operations"
-    )
+    device = f"CUDA {toolchain.cuda.version}, NCCL {toolchain.cuda.nccl.version}" if toolchain.cuda else "CPU operations"
     return f"{frameworks}, {toolchain.mpi}, {device}, by {toolchain.compiler}"
 
 

@@ -29,13 +29,9 @@ RECIPE_OPTIONS = (
         metavar="NAME",
         help="Network, such as resnet50, timm:NAME (torch) or keras:NAME (tensorflow).",
     ),
-    click.option(
-        "--batch-per-gpu", type=POSITIVE, help="Images a worker takes at each iteration, the paper's n."
-    ),
+    click.option("--batch-per-gpu", type=POSITIVE, help="Images a worker takes at each iteration, the paper's n."),
     click.option("--epochs", type=POSITIVE, help="Length of the run; the decay points stay where they are."),
-    click.option(
-        "--precision", type=click.Choice(["fp32", "bf16", "fp16"]), help="Numbers the network computes with."
-    ),
+    click.option("--precision", type=click.Choice(["fp32", "bf16", "fp16"]), help="Numbers the network computes with."),
     click.option("--seed", type=click.IntRange(min=0), help="Start of all random numbers."),
     click.option(
         "--set",
@@ -79,9 +75,7 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def framework_option(*, required: bool, help: str) -> Decorator:
     """--framework, one of the two backends."""
-    return click.option(
-        "--framework", type=click.Choice(["torch", "tensorflow"]), required=required, help=help
-    )
+    return click.option("--framework", type=click.Choice(["torch", "tensorflow"]), required=required, help=help)
 
 
 def data_option(*, required: bool, help: str) -> Decorator:

@@ -63,9 +63,7 @@ class Prediction(NamedTuple):
     type=click.Path(dir_okay=False, path_type=Path),
     help="Draw the learning rate over the epochs.",
 )
-@click.option(
-    "--json", "as_json", is_flag=True, help="Print one JSON object, with the rate of every iteration."
-)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, with the rate of every iteration.")
 def plan(
     framework: str | None,
     data: str | None,
@@ -103,9 +101,7 @@ def plan(
 def _count(data: str | None, samples: int | None, classes: int) -> tuple[int, int]:
     """The numbers of training images and of classes."""
     if (data is None) == (samples is None):
-        raise UsageError(
-            "give either --samples N or --data DIR: the number of training images decides the iterations"
-        )
+        raise UsageError("give either --samples N or --data DIR: the number of training images decides the iterations")
     if samples is not None:
         return samples, classes
     from lbsgd.data import open_dataset
@@ -147,10 +143,7 @@ def _matches(record: dict[str, Any], planned: "Plan", framework: str | None) -> 
     return (
         bool(record.get("throughput"))
         and record["framework"] == framework
-        and all(
-            record["recipe"][key] == getattr(recipe, key)
-            for key in ("model", "batch_per_worker", "precision")
-        )
+        and all(record["recipe"][key] == getattr(recipe, key) for key in ("model", "batch_per_worker", "precision"))
     )
 
 
@@ -177,9 +170,7 @@ def _time(prediction: Prediction | None) -> str:
 
 
 def _readable(seconds: float) -> str:
-    unit, name = next(
-        ((u, n) for u, n in ((86400, "days"), (3600, "h"), (60, "min")) if seconds >= u), (1, "s")
-    )
+    unit, name = next(((u, n) for u, n in ((86400, "days"), (3600, "h"), (60, "min")) if seconds >= u), (1, "s"))
     return f"{seconds / unit:.3g} {name}"
 
 
@@ -206,8 +197,7 @@ def _as_json(planned: "Plan", steps: int, prediction: Prediction | None) -> dict
         "decay": {
             "kind": schedule.decay,
             "points": [
-                {"iteration": point, "epoch": point / schedule.iterations_per_epoch, "lr": level}
-                for point, level in points
+                {"iteration": point, "epoch": point / schedule.iterations_per_epoch, "lr": level} for point, level in points
             ],
         },
         "parameters": planned.parameters,

@@ -29,9 +29,7 @@ DEFAULT_DATA = "synthetic"
 )
 @recipe_options
 @run_options
-@click.option(
-    "--np", "-np", "np", type=POSITIVE, help="Start this many ranks with mpirun.  [default: be one rank]"
-)
+@click.option("--np", "-np", "np", type=POSITIVE, help="Start this many ranks with mpirun.  [default: be one rank]")
 @click.option("--hosts", "-H", metavar="HOST:SLOTS,...", help="With --np: the hosts to start the ranks on.")
 @click.option("--oversubscribe", is_flag=True, help="With --np: allow more ranks than GPUs or CPU cores.")
 @click.option(
@@ -52,9 +50,7 @@ DEFAULT_DATA = "synthetic"
     metavar="RUN|CHECKPOINT",
     help="Go on from a run's last checkpoint, or from this one.",
 )
-@click.option(
-    "--keep-checkpoints", type=POSITIVE, default=5, show_default=True, help="How many of the newest to keep."
-)
+@click.option("--keep-checkpoints", type=POSITIVE, default=5, show_default=True, help="How many of the newest to keep.")
 @click.option(
     "--efficiency-steps",
     type=click.IntRange(min=0),
@@ -68,9 +64,7 @@ DEFAULT_DATA = "synthetic"
     help="Threads a rank that read images.  [default: its share of the cores]",
 )
 @click.pass_context
-def train(
-    ctx: click.Context, /, np: int | None, hosts: str | None, oversubscribe: bool, **options: Any
-) -> None:
+def train(ctx: click.Context, /, np: int | None, hosts: str | None, oversubscribe: bool, **options: Any) -> None:
     """Train an image classifier on any number of workers.
 
     Run it under horovodrun, mpirun or srun, alone, or with --np N to have the ranks started.
@@ -99,9 +93,7 @@ def start_ranks(np: int | None, hosts: str | None, oversubscribe: bool) -> int:
     if not oversubscribe:
         slots.require_slots(np, hosts)
     mpirun.require_mpirun()
-    job = mpirun.Job(
-        np=np, command=(mpirun.console_script(), *sys.argv[1:]), hosts=hosts, oversubscribe=oversubscribe
-    )
+    job = mpirun.Job(np=np, command=(mpirun.console_script(), *sys.argv[1:]), hosts=hosts, oversubscribe=oversubscribe)
     return mpirun.run(mpirun.render(job, os.environ, mpirun.remote_prefix()))
 
 
@@ -125,8 +117,7 @@ def _prepare(world, recipe_given: bool, *, framework, data, resume, run_dir, run
     from lbsgd.preparation import Request, prepare, read_checkpoint
 
     recipe_flags = {
-        name: options.pop(name)
-        for name in ("recipe", "set_values", "model", "batch_per_gpu", "epochs", "precision", "seed")
+        name: options.pop(name) for name in ("recipe", "set_values", "model", "batch_per_gpu", "epochs", "precision", "seed")
     }
     resumed = read_checkpoint(world, resume) if resume else None
     if resumed and not recipe_given:

@@ -45,9 +45,7 @@ def _decode_jpeg(data: bytes, choose: ChooseCrop | None) -> np.ndarray:
 
 def _least_whole(crop: Crop, height: int, width: int) -> tuple[int, int]:
     """The size at which the whole image must be decoded for the crop to have its least size."""
-    return math.ceil(height * crop.least_height / crop.height), math.ceil(
-        width * crop.least_width / crop.width
-    )
+    return math.ceil(height * crop.least_height / crop.height), math.ceil(width * crop.least_width / crop.width)
 
 
 def _decode_other(data: bytes, choose: ChooseCrop | None) -> np.ndarray:
@@ -55,11 +53,7 @@ def _decode_other(data: bytes, choose: ChooseCrop | None) -> np.ndarray:
         with Image.open(io.BytesIO(data)) as image:
             pixels = _to_rgb(image)
     except Exception as error:  # Pillow's parsers raise whatever they stumble over
-        reason = (
-            "not an image"
-            if isinstance(error, Image.UnidentifiedImageError)
-            else " ".join(str(error).split())
-        )
+        reason = "not an image" if isinstance(error, Image.UnidentifiedImageError) else " ".join(str(error).split())
         raise ValueError(reason or type(error).__name__) from error
     if choose is None:
         return pixels

