@@ -127,7 +127,8 @@ def build_wheel(
         # Not in the cache: Horovod's CMake reads the path as a regular expression, and an entry has a "+".
         with tempfile.TemporaryDirectory(prefix="lbsgd-horovod-") as scratch:
             source = prepare_source(sdist or fetch(cache), Path(scratch), facts)
-            variables = build_variables(toolchain, jobs, link_nccl(toolchain, Path(scratch)))
+            # The library's search path will name the folder with NCCL: one of the user, that nobody else can fill.
+            variables = build_variables(toolchain, jobs, link_nccl(toolchain, entry))
             log = entry / "build.log"
             with progress() as shown:
                 built = compile_wheel(source, Path(scratch) / "wheel", variables, log, shown.line)
@@ -168,11 +169,12 @@ def prepare_source(sdist: Path, folder: Path, facts: Mapping) -> Path:
 
 
 def link_nccl(toolchain: Toolchain, folder: Path) -> Path:
-    """A folder with libnccl.so, the name that CMake looks for: pip's NCCL has only the versioned one."""
-    libraries = folder / "nccl"
-    libraries.mkdir()
+    """A folder in `folder` with libnccl.so, the name that CMake looks for: pip's NCCL has only libnccl.so.2."""
+    libraries = make_folder(folder / "nccl")
+    link = libraries / "libnccl.so"
+    link.unlink(missing_ok=True)
     if toolchain.cuda:
-        (libraries / "libnccl.so").symlink_to(toolchain.cuda.nccl.library)
+        link.symlink_to(toolchain.cuda.nccl.library)
     return libraries
 
 

@@ -76,7 +76,7 @@ def report_lines(report: dict) -> list[str]:
 def framework_state(facts: dict) -> str:
     """What Horovod can do for one framework."""
     if facts["built_for"] is None:
-        return "Horovod was not built for it"
+        return "there is no Horovod for it"
     if facts["allreduce"] is None:
         return f"Horovod was built for {facts['built_for']}, allreduce failed"
     able = [title for name, title in FEATURES.items() if facts["allreduce"][name]]

@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 
 from lbsgd.errors import EnvironmentNotReady
+from lbsgd.launch.horovod_toolchain import output_of, recognize_mpi
 from lbsgd.launch.mpirun import Job, render, require_mpirun
 
 PROGRAM = Path(__file__).with_name("horovod_allreduce.py")
@@ -24,10 +25,8 @@ def verify_allreduce(framework: str) -> dict[str, object]:
 
     Raises EnvironmentNotReady when the ranks do not start, do not meet, or compute something else.
     """
-    require_mpirun()
     # -P: the program's own folder, full of lbsgd's modules, stays off the ranks' sys.path.
-    command = (sys.executable, "-P", str(PROGRAM), framework)
-    argv = render(Job(np=RANKS, command=command, oversubscribe=True), os.environ)
+    argv = launch_line((sys.executable, "-P", str(PROGRAM), framework))
     output, errors, code = run_bounded(argv, TIMEOUT_SECONDS)
     if code != 0:
         raise EnvironmentNotReady(f"Horovod does not work with {framework}: {reason(errors, code)}")
@@ -38,6 +37,14 @@ def verify_allreduce(framework: str) -> dict[str, object]:
             f"was built with; put the MPI you want first on PATH and run `lbsgd horovod build`"
         )
     return reports[0]
+
+
+def launch_line(command: tuple[str, ...]) -> list[str]:
+    """The arguments that start `command` as RANKS ranks on this machine, whichever MPI mpirun is of."""
+    family, _ = recognize_mpi(output_of(require_mpirun(), "--version")) or ("", "")
+    if family == "MPICH":
+        return ["mpirun", "-n", str(RANKS), *command]
+    return render(Job(np=RANKS, command=command, oversubscribe=True), os.environ)
 
 
 def run_bounded(argv: list[str], timeout: float) -> tuple[str, str, int | None]:

@@ -22,7 +22,7 @@ def parse_hosts(hosts: str) -> dict[str, int]:
     """
     slots: dict[str, int] = {}
     for entry in hosts.split(","):
-        match = re.fullmatch(r"([A-Za-z0-9][A-Za-z0-9._-]*)(?::(\d+))?", entry)
+        match = re.fullmatch(r"([A-Za-z0-9][A-Za-z0-9._-]*)(?::([1-9]\d*))?", entry)
         if not match:
             raise UsageError(f"--hosts {hosts!r}: {entry!r} is not HOST or HOST:SLOTS; give e.g. node1:8,node2:8")
         slots[match[1]] = slots.get(match[1], 0) + int(match[2] or 1)

@@ -13,6 +13,8 @@ from lbsgd.world import World
 
 Result = TypeVar("Result")
 
+ABSENT = "(absent)"
+
 
 class FailedElsewhere(LbsgdError):
     """This rank leaves because another one failed; the first of those that failed reports it."""
@@ -47,19 +49,26 @@ def require_agreement(world: World, facts: dict[str, Any]) -> None:
     """Refuse to go on unless every rank gives the same facts. Collective.
 
     facts: names to JSON values; nested ones are compared leaf by leaf.
-    Raises EnvironmentNotReady on all ranks, with each difference from rank 0, at most five of them.
+    Raises EnvironmentNotReady on rank 0, with each difference from it, at most five of them; FailedElsewhere on the others.
     """
-    everyone = world.comm.allgather((socket.gethostname(), flatten(facts)))
+    found = differences(world.comm.allgather((socket.gethostname(), flatten(facts))))
+    if not found:
+        return
+    if not world.is_first:
+        raise FailedElsewhere(EnvironmentNotReady.exit_code)
+    more = f"; and {len(found) - 5} more" if len(found) > 5 else ""
+    raise EnvironmentNotReady(f"the ranks disagree: {'; '.join(found[:5])}{more}; start all ranks alike")
+
+
+def differences(everyone: list[tuple[str, dict[str, Any]]]) -> list[str]:
+    """In what the ranks' facts differ from rank 0's, in words. everyone: host and flat facts, by rank."""
     host, reference = everyone[0]
-    differences = [
-        f"{name} is {reference.get(name)!r} on rank 0 ({host}) but {other.get(name)!r} on rank {rank} ({other_host})"
+    return [
+        f"{name} is {here!r} on rank 0 ({host}) but {there!r} on rank {rank} ({other_host})"
         for rank, (other_host, other) in enumerate(everyone)
         for name in sorted(reference.keys() | other.keys())
-        if reference.get(name) != other.get(name)
+        if (here := reference.get(name, ABSENT)) != (there := other.get(name, ABSENT))
     ]
-    if differences:
-        more = f"; and {len(differences) - 5} more" if len(differences) > 5 else ""
-        raise EnvironmentNotReady(f"the ranks disagree: {'; '.join(differences[:5])}{more}; start all ranks alike")
 
 
 def flatten(value: Any, name: str = "") -> dict[str, Any]:

@@ -7,15 +7,15 @@ place and renamed, so a folder under its own name is complete.
 
 import hashlib
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from lbsgd.backends.contract import State
+from lbsgd.backends.contract import Arrays, State
 from lbsgd.errors import CheckpointError, EnvironmentNotReady
 from lbsgd.files import write_atomically, write_json
 
@@ -31,35 +31,54 @@ def save_checkpoint(root: Path, iteration: int, state: State, about: dict[str, A
     Raises EnvironmentNotReady when it cannot be written; earlier checkpoints stay.
     """
     final = root / f"{PREFIX}{iteration:08d}"
-    partial = root / f".{final.name}.{os.getpid()}.partial"
+    partial = root / f".{final.name}.partial"
     content = {"schema": SCHEMA, "iteration": iteration, "loss_scale": state.loss_scale, **about}
     data = {
-        "model.safetensors": save(state.model),
-        "velocity.safetensors": save(state.velocity),
+        "model.safetensors": save(_rows_first(state.model)),
+        "velocity.safetensors": save(_rows_first(state.velocity)),
         "state.json": json.dumps(content, indent=2).encode(),
     }
     try:
-        shutil.rmtree(partial, ignore_errors=True)
+        _remove_hidden(root)
         partial.mkdir(parents=True)
         for name, blob in data.items():
             write_atomically(partial / name, blob)
         write_json(partial / "manifest.json", {name: hashlib.sha256(blob).hexdigest() for name, blob in data.items()})
-        shutil.rmtree(final, ignore_errors=True)
+        _set_aside(final)
         partial.replace(final)
     except OSError as error:
-        shutil.rmtree(partial, ignore_errors=True)
+        _remove_hidden(root)
         needed = sum(map(len, data.values())) >> 20
         raise EnvironmentNotReady(
             f"cannot write checkpoint {final} ({needed} MiB): {error.strerror}; earlier checkpoints are untouched"
         ) from error
     for old in list_checkpoints(root)[:-keep]:
-        shutil.rmtree(old)
+        _set_aside(old)
+    _remove_hidden(root)
     return final
 
 
+def _rows_first(arrays: Arrays) -> Arrays:
+    """The same arrays in C order: safetensors writes a transposed one as it lies in memory, under its shape."""
+    return {name: np.asarray(array, order="C") for name, array in arrays.items()}
+
+
+def _set_aside(checkpoint: Path) -> None:
+    """Take a checkpoint's name away before its files: under that name a folder is complete."""
+    if checkpoint.exists():
+        checkpoint.rename(checkpoint.with_name(f".{checkpoint.name}.old"))
+
+
+def _remove_hidden(root: Path) -> None:
+    """Delete what was set aside, and what a write cut short has left."""
+    for folder in root.glob(f".{PREFIX}*"):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def list_checkpoints(root: Path) -> list[Path]:
-    """The checkpoints under `root`, oldest first."""
-    return sorted(path for path in root.glob(f"{PREFIX}*") if path.is_dir())
+    """The checkpoints under `root`, oldest first. A folder with more in its name, such as a copy, is not one."""
+    found = [path for path in root.glob(f"{PREFIX}*") if path.name.removeprefix(PREFIX).isdecimal() and path.is_dir()]
+    return sorted(found, key=lambda path: int(path.name.removeprefix(PREFIX)))
 
 
 def find_checkpoint(path: Path) -> Path:

@@ -2,7 +2,6 @@
 
 import difflib
 import importlib
-import os
 import sys
 
 import click
@@ -13,12 +12,29 @@ from lbsgd.errors import LbsgdError
 # name -> (module:attribute, the line that `lbsgd --help` shows). Written out so that help loads no command.
 COMMANDS = {
     "train": ("lbsgd.commands.train:train", "Train an image classifier on any number of workers."),
-    "eval": ("lbsgd.commands.evaluate:evaluate", "Count a checkpoint's errors on the validation images."),
-    "plan": ("lbsgd.commands.plan:plan", "Show what a run would do: every derived number and why."),
+    "eval": ("lbsgd.commands.evaluate:evaluate", "Count the errors of a checkpoint on every validation image exactly once."),
+    "plan": (
+        "lbsgd.commands.plan:plan",
+        "Show what a run would do: every derived number, the rule it comes from, and what to beware of.",
+    ),
     "runs": ("lbsgd.commands.runs:runs", "List, show and compare recorded runs."),
     "data": ("lbsgd.commands.data:data", "Make data sets."),
     "horovod": ("lbsgd.commands.horovod:horovod", "Build Horovod for this environment, or check it."),
 }
+
+
+def name_variables(command: click.Command, prefix: str) -> None:
+    """Let every option read the environment variable called `prefix` and its flag.
+
+    click's own auto_envvar_prefix goes by the name of the function's argument, which users do not know.
+    """
+    for option in command.params:
+        if isinstance(option, click.Option):
+            flag = next(flag for flag in option.opts if flag.startswith("--"))
+            option.envvar = f"{prefix}_{flag[2:]}".replace("-", "_").upper()
+    if isinstance(command, click.Group):
+        for name, inner in command.commands.items():
+            name_variables(inner, f"{prefix}_{name}")
 
 
 class LazyGroup(click.Group):
@@ -31,7 +47,9 @@ class LazyGroup(click.Group):
         if name not in COMMANDS:
             return None
         module, attribute = COMMANDS[name][0].split(":")
-        return getattr(importlib.import_module(module), attribute)
+        command = getattr(importlib.import_module(module), attribute)
+        name_variables(command, f"LBSGD_{name}")
+        return command
 
     def resolve_command(self, ctx: click.Context, args: list[str]):
         name = args[0] if args else ""
@@ -46,10 +64,7 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
 
 
-@click.group(
-    cls=LazyGroup,
-    context_settings={"auto_envvar_prefix": "LBSGD", "help_option_names": ["-h", "--help"]},
-)
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="lbsgd")
 def cli() -> None:
     """Train image classifiers with large minibatches: one recipe, PyTorch or TensorFlow, Horovod over MPI.
@@ -71,7 +86,4 @@ def main() -> None:
     except LbsgdError as error:
         click.echo(f"Error: {error}", err=True)
         code = error.exit_code
-    except BrokenPipeError:  # `lbsgd ... | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 141
     sys.exit(code if isinstance(code, int) else 0)

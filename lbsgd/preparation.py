@@ -48,8 +48,13 @@ class Resumed:
     @property
     def run_folder(self) -> Path | None:
         """The run that the checkpoint belongs to; None when it lies elsewhere."""
-        folder = self.path.parent.parent
+        folder = self.path.absolute().parent.parent
         return folder if (folder / "run.json").exists() else None
+
+    @property
+    def is_newest(self) -> bool:
+        """Whether its run has no later checkpoint."""
+        return self.run_folder is not None and find_checkpoint(self.run_folder) == self.path.absolute()
 
     def recorded_data(self) -> str:
         """The data set that the run was trained on.
@@ -193,7 +198,10 @@ def _facts(world: World, request: Request, plan: Plan, backend: Backend, start: 
 
 
 def _record(request: Request, plan: Plan, facts: dict, start: int) -> RunRecord:
-    """A new record, or when going on in a run's folder its own with one more attempt."""
+    """The record of the run to go on with, when it goes on where it was; else a new one.
+
+    From an older checkpoint another run branches off: what came after it stays as it is.
+    """
     attempt = {
         "started": utc_now(),
         "ended": None,
@@ -202,11 +210,10 @@ def _record(request: Request, plan: Plan, facts: dict, start: int) -> RunRecord:
         "framework": facts["framework"],
         "world_size": facts["world"]["size"],
     }
-    folder = request.run_dir or (request.resume.run_folder if request.resume else None)
-    if folder and request.resume and folder == request.resume.run_folder:
-        record = RunRecord.open(folder)
-        record.rewind(start)
-        record.update(**facts, status="running", attempts=[*record.content["attempts"], attempt])
+    resume, folder = request.resume, request.run_dir
+    if resume and resume.is_newest and (folder is None or folder.absolute() == resume.run_folder):
+        record = RunRecord.open(resume.run_folder)
+        record.go_on(start, facts, attempt)
         return record
     folder = folder or new_folder(request.runs, f"{plan.recipe.name}-{facts['framework']}")
     return RunRecord.create(folder, {**facts, "attempts": [attempt]})

@@ -70,6 +70,12 @@ class RunRecord:
         self.content |= parts
         self.write()
 
+    def go_on(self, iteration: int, facts: dict[str, Any], attempt: dict[str, Any]) -> None:
+        """Begin another attempt at `iteration`. One before it that was killed could not say so: it is marked now."""
+        self._rewind(iteration)
+        ended = [{**one, "status": "killed"} if one["status"] == "running" else one for one in self.content["attempts"]]
+        self.update(**facts, status="running", error=None, attempts=[*ended, attempt])
+
     def end(self, status: str, error: str | None = None) -> None:
         """Close the current attempt and with it the run: "done", "failed" or "interrupted", and why."""
         *before, last = self.content["attempts"]
@@ -86,8 +92,8 @@ class RunRecord:
         finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
         self._metrics.write(json.dumps({"kind": kind, **finite}) + "\n")
 
-    def rewind(self, iteration: int) -> None:
-        """Drop the lines of steps from `iteration` on, which a resumed run takes again."""
+    def _rewind(self, iteration: int) -> None:
+        """Drop the lines of steps from `iteration` on, which are taken again."""
         path = self.folder / "metrics.jsonl"
         kept = [line for line in read_metrics(self.folder) if line["step"] < iteration]
         write_atomically(path, "".join(json.dumps(line) + "\n" for line in kept).encode())

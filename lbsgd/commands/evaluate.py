@@ -28,9 +28,9 @@ def evaluate(
     data_threads: int | None,
     as_json: bool,
 ) -> None:
-    """Count the errors of a run's last checkpoint, or of one checkpoint, on every validation image exactly once.
+    """Count the errors of a checkpoint on every validation image exactly once.
 
-    Runs alone or under a launcher, which divides the images over its ranks.
+    Takes one checkpoint, or a run and its last one. Runs alone or under a launcher, which divides the images over its ranks.
     """
     from lbsgd.failure import leave_together
     from lbsgd.world import connect

@@ -20,7 +20,14 @@ def losses(digits, tmp_path_factory):
                 ranks,
                 tmp_path_factory.mktemp("runs") / f"{framework}-{ranks}",
                 *("--framework", framework, "--recipe", "demo", "--data", str(digits)),
-                *("--batch-per-gpu", "8", "--accumulate", str(VIRTUAL_WORKERS // ranks)),
+                *(
+                    "--set",
+                    "learning_rate.reference=0.4",
+                    "--batch-per-gpu",
+                    "8",
+                    "--accumulate",
+                    str(VIRTUAL_WORKERS // ranks),
+                ),
                 *("--max-steps", str(ITERATIONS), "--efficiency-steps", "0", "--keep-checkpoints", "1"),
             )
             made[framework, ranks] = np.array(step_losses(metrics))

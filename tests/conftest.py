@@ -1,0 +1,96 @@
+"""Fixtures that several test files share. Commands run as real processes, through the installed console script."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+SCRIPT = Path(sys.executable).with_name("lbsgd")
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A process that ended by itself."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def errors(self) -> list[str]:
+        """The lines of standard error that are lbsgd's own: all but mpirun's boxed notices and tagged lines."""
+        own, boxed = [], False
+        for line in self.stderr.splitlines():
+            if line.startswith("-----"):
+                boxed = not boxed
+            elif not boxed and line.strip() and not line.startswith("["):
+                own.append(line)
+        return own
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch):
+    for name in [name for name in os.environ if name.startswith("LBSGD_")]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory) -> Path:
+    """The demo data set. Not to be changed."""
+    from lbsgd.data.demo import write_demo
+
+    folder = tmp_path_factory.mktemp("data") / "digits"
+    write_demo(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def finish() -> Callable[..., Finished]:
+    """finish(process, timeout): wait for a process; one that hangs is killed with all its children, and the test fails."""
+
+    def finish(process: subprocess.Popen, timeout: float = 120.0) -> Finished:
+        try:
+            stdout, stderr = process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            for hanging in (*psutil.Process(process.pid).children(recursive=True), process):
+                hanging.kill()
+            stdout, stderr = process.communicate()
+            pytest.fail(f"{process.args} did not end within {timeout} s\n{stdout}\n{stderr}")
+        return Finished(process.returncode, stdout, stderr)
+
+    return finish
+
+
+@pytest.fixture(scope="session")
+def start() -> Callable[..., subprocess.Popen]:
+    """start("train", ..., env={...}): `lbsgd train ...` as a process; `env` is added to the environment."""
+
+    def start(*arguments: object, script: object = SCRIPT, env: dict | None = None, **options) -> subprocess.Popen:
+        command = [str(script), *map(str, arguments)]
+        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        return subprocess.Popen(command, env={**os.environ, **(env or {})}, **pipes | options)
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def lbsgd(start, finish) -> Callable[..., Finished]:
+    """lbsgd("plan", "--np", 8): run the command to its end."""
+
+    def lbsgd(*arguments: object, timeout: float = 120.0, **options) -> Finished:
+        return finish(start(*arguments, **options), timeout)
+
+    return lbsgd
+
+
+@pytest.fixture(params=["with space", 'quo\'te "double"', "a; echo no", "new\nline"])
+def hostile_dir(request, tmp_path) -> Path:
+    """An empty folder whose name a shell, or careless code, would take apart."""
+    folder = tmp_path / request.param
+    folder.mkdir()
+    return folder

@@ -1,0 +1,156 @@
+"""The command line as a whole: its surface is frozen here, and a change to it is a change to this file."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import click
+import pytest
+
+from lbsgd import __version__
+from lbsgd.cli import COMMANDS, cli
+
+RECIPE = {"--recipe", "--model", "--batch-per-gpu", "--epochs", "--precision", "--seed", "--set"}
+RUN = {"--accumulate", "--max-steps", "--channels-last", "--no-channels-last"}
+FLAGS = {
+    "": {"--version"},
+    "train": {"--framework", "--data", "--np", "-np", "--hosts", "-H", "--oversubscribe", "--run-dir", "--runs", "--resume",
+              "--keep-checkpoints", "--efficiency-steps", "--data-threads"} | RECIPE | RUN,
+    "eval": {"--data", "--framework", "--batch-per-gpu", "--data-threads", "--json"},
+    "plan": {"--framework", "--data", "--samples", "--classes", "--np", "-np", "--runs", "--plot", "--json"} | RECIPE | RUN,
+    "runs": set(),
+    "runs list": {"--runs", "--json"},
+    "runs show": {"--runs", "--json"},
+    "runs compare": {"--runs", "--json"},
+    "data": set(),
+    "data demo": {"--json"},
+    "horovod": set(),
+    "horovod build": {"--framework", "--operations", "--sdist", "--cache", "--force", "--jobs", "--verify", "--no-verify"},
+    "horovod check": {"--json"},
+}  # fmt: skip
+
+
+def walk(command: click.Command, parent: click.Context | None = None, name: str = "lbsgd") -> Iterator[click.Context]:
+    context = click.Context(command, parent=parent, info_name=name, **command.context_settings)
+    yield context
+    if isinstance(command, click.Group):
+        for inner in command.list_commands(context):
+            yield from walk(command.get_command(context, inner), context, inner)
+
+
+CONTEXTS = {context.command_path.removeprefix("lbsgd").strip(): context for context in walk(cli)}
+
+
+def options(context: click.Context) -> list[click.Option]:
+    return [param for param in context.command.params if isinstance(param, click.Option)]
+
+
+def test_the_commands_and_their_flags_are_these():
+    found = {path: {flag for o in options(c) for flag in (*o.opts, *o.secondary_opts)} for path, c in CONTEXTS.items()}
+    assert found == FLAGS
+
+
+@pytest.mark.parametrize("path", CONTEXTS)
+def test_every_command_and_option_has_help(path):
+    assert CONTEXTS[path].command.help
+    assert [option.name for option in options(CONTEXTS[path]) if not option.help] == []
+
+
+@pytest.mark.parametrize("path", CONTEXTS)
+def test_help_runs(path):
+    for flag in ("--help", "-h"):
+        assert cli.main([*path.split(), flag], prog_name="lbsgd", standalone_mode=False) == 0
+
+
+@pytest.mark.parametrize("path", [path for path in CONTEXTS if path])
+def test_every_option_reads_the_environment(path, monkeypatch):
+    for option in options(CONTEXTS[path]):
+        flag = next(flag for flag in option.opts if flag.startswith("--"))
+        variable = "_".join(["LBSGD", *path.split(), *flag[2:].split("-")]).upper()
+        monkeypatch.setenv(variable, "given")
+        assert option.resolve_envvar_value(CONTEXTS[path]) == "given", variable
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_table_says_what_the_command_says(name):
+    first_paragraph = CONTEXTS[name].command.help.split("\n\n")[0]
+    assert COMMANDS[name][1] == " ".join(first_paragraph.split())
+
+
+def test_a_flag_goes_before_the_environment_before_the_preset(lbsgd):
+    def seed(*flags, **env):
+        plan = lbsgd("plan", "--recipe", "demo", "--samples", 1000, "--json", *flags, env=env)
+        assert plan.code == 0, plan.stderr
+        return json.loads(plan.stdout)["recipe"]["seed"]
+
+    assert seed() == 0
+    assert seed(LBSGD_PLAN_SEED="7") == 7
+    assert seed("--seed", 8, LBSGD_PLAN_SEED="7") == 8
+    assert seed(LBSGD_PLAN_SET="seed=5 epochs=3") == 5
+
+
+def test_train_reads_its_own_variables(monkeypatch):
+    monkeypatch.setenv("LBSGD_TRAIN_SEED", "7")
+    monkeypatch.setenv("LBSGD_TRAIN_FRAMEWORK", "torch")
+    train = CONTEXTS["train"].command
+    assert train.make_context("train", [], parent=CONTEXTS[""]).params["seed"] == 7
+    assert train.make_context("train", ["--seed", "8"], parent=CONTEXTS[""]).params["seed"] == 8
+
+
+@pytest.mark.parametrize(
+    "arguments, hint",
+    [
+        (["trian"], "no command 'trian'; did you mean 'train'?"),
+        (["zzz"], "no command 'zzz'; there are: train, eval, plan, runs, data, horovod"),
+        (["plan", "--sample", "3"], "--samples"),
+        (["train"], "Missing option '--framework'"),
+        (["plan", "--samples", "1000", "--recipe", "dmo"], "did you mean 'demo'?"),
+    ],
+)
+def test_a_wrong_command_line_is_exit_code_2_with_a_hint(lbsgd, arguments, hint):
+    result = lbsgd(*arguments)
+    assert result.code == 2
+    assert hint in result.stderr
+    assert result.stdout == ""
+    assert "Traceback" not in result.stderr
+
+
+def test_version(lbsgd):
+    assert lbsgd("--version").stdout.split() == ["lbsgd,", "version", __version__]
+
+
+def test_json_goes_to_standard_output_alone(lbsgd, tmp_path):
+    for arguments in (["runs", "list"], ["plan", "--samples", "1000"]):
+        json.loads(lbsgd(*arguments, "--json", cwd=tmp_path).stdout)
+
+
+@pytest.mark.parametrize("path", CONTEXTS)
+def test_help_loads_nothing_heavy(path):
+    code = (
+        "import sys; from lbsgd.cli import cli; cli.main([*sys.argv[1:], '--help'], standalone_mode=False);"
+        "heavy = {'torch', 'tensorflow', 'horovod', 'mpi4py', 'numpy', 'pydantic', 'PIL', 'cv2', 'rich'};"
+        "sys.exit(f'loaded {heavy & set(sys.modules)}' if heavy & set(sys.modules) else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *path.split()], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_reader_that_left_is_no_crash(start, finish):
+    reading, writing = os.pipe()
+    os.close(reading)
+    process = start("runs", "list", "--json", stdout=writing)
+    os.close(writing)
+    assert finish(process).stderr == ""
+
+
+def test_ctrl_c_is_exit_code_130(start, finish, tmp_path):
+    recipe = tmp_path / "recipe.toml"
+    os.mkfifo(recipe)
+    process = start("plan", "--samples", 1000, "--recipe", recipe)
+    with recipe.open("w"):  # as soon as the command reads; it goes on waiting for content
+        process.send_signal(signal.SIGINT)
+        result = finish(process)
+    assert (result.code, result.stderr.split()) == (130, ["Interrupted."])
