@@ -25,7 +25,7 @@ demo-data: $(VENV)/.ready
 	lbsgd data demo demo-data
 
 train: setup demo-data
-	horovodrun -np $(NP) lbsgd train --framework $(FRAMEWORK) --recipe demo --data demo-data
+	lbsgd train --np $(NP) --framework $(FRAMEWORK) --recipe demo --data demo-data
 
 test: setup
 	pytest -m "not slow"

@@ -1,4 +1,4 @@
-"""lbsgd's side: its backend, driven by its own loop over its own loader."""
+"""lbsgd's side: its backend, driven by its own loop over its own loader, as in a run of goyal2017."""
 
 from lbsgd.backends import Job, load
 from lbsgd.data.loader import training_batches
@@ -11,32 +11,28 @@ from lbsgd.world import World
 
 
 class Loop:
-    """lbsgd's replica of this rank, at a position in a run of goyal2017 on synthetic images."""
+    """lbsgd's replica of this rank, and its position in the run."""
 
-    def __init__(self, world: World, *, framework: str, batch: int, size: int, classes: int) -> None:
-        overrides = ["model=resnet18", f"batch_per_worker={batch}", f"images.size={size}"]
-        recipe = load_recipe("goyal2017", overrides)
+    def __init__(self, world: World, framework: str, *, batch: int, size: int, classes: int) -> None:
+        self.recipe = load_recipe("goyal2017", ["model=resnet18", f"batch_per_worker={batch}", f"images.size={size}"])
         self.world = world
         self.source = open_synthetic(Shape(classes=classes, size=size)).train
-        self.plan = make_plan(recipe, world_size=world.size, samples=len(self.source), classes=classes)
-        self.order = Order(recipe.seed, len(self.source), self.plan.global_batch)
+        samples = len(self.source)
+        self.schedule = make_plan(self.recipe, world_size=world.size, samples=samples).schedule
+        self.order = Order(self.recipe.seed, samples, self.schedule.global_batch)
         self.position = 0
-        self.backend = load(framework, Job(recipe=recipe, classes=classes, world=world))
+        self.backend = load(framework, Job(recipe=self.recipe, classes=classes, world=world))
         self.backend.broadcast()
-
-    @property
-    def learning_rate(self) -> float:
-        return self.plan.schedule.lr(self.position)
 
     def take(self, steps: int) -> float:
         """Take that many steps; the loss of the last.
 
-        The loader starts empty and makes exactly these batches, so none of its work falls into the other side's time.
+        The loader starts empty and makes exactly these batches, so that none of its work falls into the other side's time.
         """
         iterations = range(self.position, self.position + steps)
         batches = training_batches(
             self.source,
-            self.plan.recipe.images,
+            self.recipe.images,
             self.order,
             rank=self.world.rank,
             world_size=self.world.size,
@@ -44,11 +40,10 @@ class Loop:
             stop_iteration=iterations.stop,
             threads=1,
         )
-        for step in take_steps(self.backend, batches, self.plan.schedule, iterations):
-            loss = step.loss
+        *_, last = take_steps(self.backend, batches, self.schedule, iterations)
         batches.close()
         self.position = iterations.stop
-        return loss
+        return last.loss
 
     def gradient_sizes(self) -> list[int]:
         """Numbers in each gradient: as many as in its velocity."""

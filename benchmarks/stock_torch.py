@@ -54,6 +54,7 @@ class Loop:
     """The stock replica of this rank. Horovod has been started by the other side."""
 
     def __init__(self, *, batch: int, size: int, classes: int, learning_rate: float) -> None:
+        torch.manual_seed(hvd.rank())
         self.images = torch.randn(batch, 3, size, size)
         self.labels = torch.randint(classes, (batch,))
         self.model = ResNet18(classes)

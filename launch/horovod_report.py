@@ -10,12 +10,14 @@ from lbsgd.launch.horovod_toolchain import output_of, recognize_mpi
 FEATURES = {"mpi": "MPI", "gloo": "Gloo", "nccl": "NCCL", "cuda": "CUDA"}
 
 
-def examine(verify: Callable[[str], dict]) -> dict[str, object]:
+def examine(verify: Callable[[str], dict], only: tuple[str, ...] = ()) -> dict[str, object]:
     """All that `check` knows, as JSON values; `problems` is empty when this environment is ready.
 
     verify: reduces tensors with a framework and reports, or raises EnvironmentNotReady.
+    only: the frameworks that matter; empty means all that are installed.
     """
-    horovod, frameworks = inspect_horovod(), installed_frameworks()
+    horovod = inspect_horovod()
+    frameworks = {name: v for name, v in installed_frameworks().items() if not only or name in only}
     problems = static_problems(horovod, frameworks)
     reports: dict[str, dict] = {}
     for name in frameworks if horovod else ():

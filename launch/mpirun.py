@@ -83,8 +83,9 @@ def console_script() -> str:
 def run(argv: list[str]) -> int:
     """Run mpirun and return its exit code.
 
-    SIGINT and SIGTERM become SIGUSR2, which mpirun passes to all ranks at once: they save their state and leave. The second
-    signal, or GRACE_SECONDS, ends them; mpirun's own handling would leave the ranks one second.
+    SIGINT, SIGTERM and SIGHUP (unless ignored, as under nohup) become SIGUSR2, which mpirun passes to all ranks at once:
+    they save their state and leave. The second signal, or GRACE_SECONDS, ends them; mpirun's own handling would leave the
+    ranks one second. The exit code is then 130 after Ctrl-C and 143 after all others.
     """
     process = subprocess.Popen(argv, start_new_session=True)
     received: list[int] = []
@@ -97,7 +98,10 @@ def run(argv: list[str]) -> int:
         else:
             process.terminate()
 
-    previous = {number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)}
+    forwarded = [signal.SIGINT, signal.SIGTERM, signal.SIGALRM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        forwarded.append(signal.SIGHUP)
+    previous = {number: signal.signal(number, forward) for number in forwarded}
     try:
         code = process.wait()
     finally:
@@ -107,5 +111,5 @@ def run(argv: list[str]) -> int:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
     if received and code != 0:
-        return 128 + received[0]
+        return 128 + (signal.SIGINT if received[0] == signal.SIGINT else signal.SIGTERM)
     return 128 - code if code < 0 else code

@@ -20,25 +20,33 @@ METHOD = "communication-off"
 SETTLING_STEPS = 3
 """Steps at the start of a run, or of a measurement, that are not counted: tracing, autotuning, cold caches."""
 
+LEAST_SECONDS = 2.0
+"""Of timing a worker alone: a median over a moment says little on a machine that others use."""
+
 
 def time_alone(
     backend: Backend,
     schedule: Schedule,
     start_batches: Callable[[], Iterator[Batch]],
     start: int,
+    stop: int,
     steps: int,
 ) -> float:
     """Median seconds of this worker's step without communication; its state is afterwards as before.
 
-    start: the iteration the run begins with. steps: how many are timed, after SETTLING_STEPS.
+    start: the iteration the run begins with. steps: how many are timed at least, after SETTLING_STEPS; short steps are timed
+    for LEAST_SECONDS, as far as the run's own steps reach.
     """
     state = backend.export_state()
     batches = start_batches()
-    iterations = range(start, min(start + SETTLING_STEPS + steps, schedule.total_iterations))
-    taken = list(take_steps(backend, batches, schedule, iterations, communicate=False))
+    taken: list[float] = []
+    for step in take_steps(backend, batches, schedule, range(start, stop), communicate=False):
+        taken.append(step.busy_seconds)
+        if len(taken) >= SETTLING_STEPS + steps and sum(taken) >= LEAST_SECONDS:
+            break
     batches.close()
     backend.import_state(state)
-    return median(step.busy_seconds for step in taken[SETTLING_STEPS:] or taken)
+    return median(taken[SETTLING_STEPS:] or taken)
 
 
 @dataclass

@@ -176,7 +176,7 @@ def _facts(world: World, request: Request, plan: Plan, backend: Backend, start: 
             "size": world.size,
             "local_size": world.local_size,
             "hosts": world.hosts,
-            "launcher": world.launcher(),
+            "launcher": world.launcher,
             "accumulate": plan.accumulate,
             "virtual_workers": plan.k,
         },

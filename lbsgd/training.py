@@ -102,8 +102,10 @@ class _Training:
     def run_to_end(self) -> Outcome:
         run = self.run
         if run.efficiency_steps and run.start < run.stop:
-            self.reporter.say(f"timing each worker with communication off ({run.efficiency_steps} steps) ...")
-            self.alone = time_alone(run.backend, self.schedule, run.batches, run.start, run.efficiency_steps)
+            self.reporter.say("timing each worker with communication off ...")
+            self.alone = time_alone(
+                run.backend, self.schedule, run.batches, run.start, run.stop, run.efficiency_steps
+            )
         batches = run.batches()
         try:
             self._train_epochs(batches)

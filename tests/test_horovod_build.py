@@ -373,6 +373,14 @@ def test_the_local_part_of_a_version_is_no_other_release(site):
     assert inspect_horovod().mismatches({"torch": "2.13.0"}) == []
 
 
+def test_a_framework_that_was_left_out_is_a_problem_unless_only_the_other_is_asked_for(site):
+    write_distribution(site, "torch", "2.13.0")
+    write_distribution(site, "tensorflow", "2.21.0")
+    write_horovod(site, pytorch="2.13.0")
+    assert "built without tensorflow" in examine(lambda framework: {})["problems"][0]
+    assert examine(lambda framework: {}, ("torch",))["ready"]
+
+
 def test_the_report_names_what_failed(site):
     def fail(framework):
         raise EnvironmentNotReady(f"Horovod does not work with {framework}: no result")

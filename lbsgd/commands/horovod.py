@@ -76,8 +76,15 @@ def build(
 
 
 @horovod.command()
+@click.option(
+    "--framework",
+    "frameworks",
+    type=click.Choice(["torch", "tensorflow"]),
+    multiple=True,
+    help="Check this framework only. Repeatable. Default: all that are installed.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-def check(as_json: bool) -> None:
+def check(frameworks: tuple[str, ...], as_json: bool) -> None:
     """Show what the installed Horovod was built for, and reduce tensors on two ranks in each framework.
 
     Exit code 3 when something is not ready.
@@ -85,7 +92,7 @@ def check(as_json: bool) -> None:
     from lbsgd.errors import EnvironmentNotReady
     from lbsgd.launch.horovod_report import examine, report_lines
 
-    report = examine(verify_and_say)
+    report = examine(verify_and_say, frameworks)
     click.echo(json.dumps(report, indent=2) if as_json else "\n".join(report_lines(report)))
     if report["problems"]:
         raise EnvironmentNotReady("; ".join(report["problems"]))

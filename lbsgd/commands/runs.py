@@ -27,7 +27,7 @@ def runs() -> None:
 @JSON
 def list_runs(root: Path, as_json: bool) -> None:
     """One line a run, oldest first."""
-    records = [_read(path.parent) for path in sorted(root.glob("*/run.json"))]
+    records = _read_all(root)
     if as_json:
         click.echo(json.dumps(records, indent=2))
     elif not records:
@@ -88,6 +88,19 @@ def _read(folder: Path) -> dict[str, Any]:
     from lbsgd.record import read_run
 
     return read_run(folder)
+
+
+def _read_all(root: Path) -> list[dict[str, Any]]:
+    """The records under `root`; one that cannot be read is a warning."""
+    from lbsgd.errors import UsageError
+
+    records = []
+    for path in sorted(root.glob("*/run.json")):
+        try:
+            records.append(_read(path.parent))
+        except UsageError as error:
+            click.echo(f"warning: {error}", err=True)
+    return records
 
 
 def _find(name: str, root: Path) -> dict[str, Any]:

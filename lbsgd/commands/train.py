@@ -73,13 +73,13 @@ def train(ctx: click.Context, /, np: int | None, hosts: str | None, oversubscrib
       horovodrun -np 256 lbsgd train --framework torch --data /data/imagenet
       lbsgd train --framework tensorflow --np 2 --recipe demo --data digits
     """
-    from lbsgd.world import launched_size
+    from lbsgd.world import launched
 
-    size = launched_size()
-    if size is None and (np is not None or hosts is not None):
+    found = launched()
+    if found is None and (np is not None or hosts is not None):
         ctx.exit(start_ranks(np, hosts, oversubscribe))
-    if np is not None and size is not None and np != size:
-        raise UsageError(f"--np {np}, but the launcher started {size} ranks; leave --np out under a launcher")
+    if np is not None and found is not None and np != found[1]:
+        raise UsageError(f"--np {np}, but {found[0]} started {found[1]} ranks; leave --np out under a launcher")
     recipe_given = ctx.get_parameter_source("recipe") is not ParameterSource.DEFAULT
     run_as_rank(recipe_given, **options)
 

@@ -1,0 +1,98 @@
+"""A program for ranks: puts one framework's backend through its contract and prints what happened as JSON.
+
+usage: exercise_backend.py FRAMEWORK
+"""
+
+import json
+import sys
+
+import numpy as np
+
+from lbsgd.backends import Job, load
+from lbsgd.backends.contract import State
+from lbsgd.errors import CheckpointError
+from lbsgd.recipe import load_recipe
+from lbsgd.world import connect
+
+framework = sys.argv[1]
+world = connect()
+random = np.random.default_rng(world.rank)  # each rank its own images
+images = random.integers(0, 256, (16, 8, 8, 3), dtype=np.uint8)
+labels = random.integers(0, 10, 16)
+
+
+def backend_for(*overrides, accumulate=2, classes=10, channels_last=None):
+    recipe = load_recipe("demo", ["batch_per_worker=8", *overrides])
+    job = Job(recipe=recipe, classes=classes, world=world, accumulate=accumulate, channels_last=channels_last)
+    backend = load(framework, job)
+    backend.broadcast()
+    return backend
+
+
+def steps(backend, count, **options):
+    return [backend.loss_value(backend.train_step(images, labels, 0.05, **options)) for _ in range(count)]
+
+
+def replicas_equal(backend):
+    state = backend.export_state()
+    digest = [float(np.sum(a, dtype=np.float64)) for a in (*state.model.values(), *state.velocity.values())]
+    return all(other == digest for other in world.comm.allgather(digest))
+
+
+report = {}
+for precision in ("fp32", "bf16", "fp16"):
+    backend = backend_for(f"precision={precision}")
+    report[precision] = {"losses": steps(backend, 10), "equal_before": replicas_equal(backend)}
+    backend.average_batch_norm()
+    report[precision]["equal_after"] = replicas_equal(backend)
+
+# the last backend is fp16's: an overflow must leave the weights alone and halve the scale
+before = backend.export_state()
+backend.import_state(State(before.model, before.velocity, {"scale": 2.0**100, "_growth_tracker": 0.0}))
+steps(backend, 1)
+after = backend.export_state()
+trained = before.velocity.keys()
+report["overflow"] = {
+    "unchanged": all(np.array_equal(before.model[name], after.model[name]) for name in trained),
+    "scale": after.loss_scale["scale"] / 2.0**100,
+}
+
+backend = backend_for()
+steps(backend, 3)
+state = backend.export_state()
+steps(backend, 2)
+backend.import_state(state)
+again = backend.export_state()
+report["round_trip"] = all(np.array_equal(state.model[n], again.model[n]) for n in state.model) and all(
+    np.array_equal(state.velocity[n], again.velocity[n]) for n in state.velocity
+)
+
+steps(backend, 2, communicate=False)
+report["apart"] = not replicas_equal(backend)
+backend.broadcast()
+report["together_again"] = replicas_equal(backend)
+
+wrong_all, loss_all = backend.evaluate(images, labels, 16)
+halves = [backend.evaluate(np.roll(images, -8 * i, 0), np.roll(labels, -8 * i), 8) for i in (0, 1)]
+report["valid_only"] = wrong_all == sum(w for w, _ in halves) and bool(
+    np.isclose(loss_all, sum(x for _, x in halves), rtol=1e-5)
+)
+
+try:
+    backend_for(classes=7).import_state(state)
+    report["other_model"] = None
+except CheckpointError as error:
+    report["other_model"] = str(error)
+
+if framework == "torch":
+    report["layouts"] = [steps(backend_for(channels_last=last), 5) for last in (False, True)]
+else:
+    keras = backend_for("model=keras:MobileNetV2", "images.size=32", accumulate=1)
+    images = random.integers(0, 256, (8, 32, 32, 3), dtype=np.uint8)
+    labels = labels[:8]
+    report["keras"] = {"losses": steps(keras, 2)}
+    keras.average_batch_norm()
+    report["keras"]["equal"] = replicas_equal(keras)
+
+if world.is_first:
+    print("REPORT", json.dumps(report))

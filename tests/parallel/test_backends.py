@@ -1,0 +1,78 @@
+"""Both backends keep the contract on two ranks."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from .ranks import run_program
+
+FRAMEWORKS = ("torch", "tensorflow")
+
+
+@pytest.fixture(scope="module")
+def reports():
+    made = {}
+
+    def of(framework: str) -> dict:
+        if framework not in made:
+            done = run_program(2, Path(__file__).with_name("exercise_backend.py"), framework)
+            made[framework] = json.loads(done.stdout.split("REPORT", 1)[1])
+        return made[framework]
+
+    return of
+
+
+@pytest.mark.parametrize("precision, tolerance", [("bf16", 2e-2), ("fp16", 5e-3)])
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_lower_precision_learns_as_fp32_does(reports, framework, precision, tolerance):
+    low, full = reports(framework)[precision]["losses"], reports(framework)["fp32"]["losses"]
+    assert full[-1] < 0.97 * full[0]
+    np.testing.assert_allclose(low, full, rtol=tolerance)
+    assert low != full
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_replicas_differ_in_running_statistics_only_until_these_are_averaged(reports, framework, precision):
+    report = reports(framework)[precision]
+    assert not report["equal_before"]
+    assert report["equal_after"]
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_overflow_skips_the_step_and_halves_the_scale(reports, framework):
+    assert reports(framework)["overflow"] == {"unchanged": True, "scale": 0.5}
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_state_that_was_put_back_is_the_same(reports, framework):
+    assert reports(framework)["round_trip"]
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_without_communication_replicas_part_and_broadcast_unites_them(reports, framework):
+    assert reports(framework)["apart"]
+    assert reports(framework)["together_again"]
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_evaluation_counts_valid_images_only(reports, framework):
+    assert reports(framework)["valid_only"]
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_state_of_another_model_is_refused(reports, framework):
+    assert "fc.weight has shape [10, 64], here [7, 64]" in reports(framework)["other_model"]
+
+
+def test_memory_layout_does_not_change_the_losses(reports):
+    first, last = reports("torch")["layouts"]
+    np.testing.assert_allclose(last, first, rtol=1e-4)
+
+
+def test_keras_application_trains_on_two_ranks(reports):
+    report = reports("tensorflow")["keras"]
+    assert np.isfinite(report["losses"]).all()
+    assert report["equal"]

@@ -1,0 +1,222 @@
+import json
+import math
+import re
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lbsgd.errors import EnvironmentNotReady, UsageError
+from lbsgd.record import RunRecord, new_folder, read_metrics, read_run, utc_now
+
+ATTEMPT = {"started": "2026-01-01T00:00:00Z", "ended": None, "status": "running", "start_iteration": 0}
+FACTS = {"framework": "torch", "recipe": {"model": "resnet20"}}
+
+
+def create(folder, **more) -> RunRecord:
+    return RunRecord.create(folder, {**FACTS, "attempts": [ATTEMPT], **more})
+
+
+def test_a_new_record_is_on_disk_before_anything_else(hostile_dir):
+    folder = hostile_dir / "run"
+    create(folder)
+    assert read_run(folder) == {"schema": "lbsgd.run/1", "id": "run", "status": "running", **FACTS, "attempts": [ATTEMPT]}
+    assert sorted(path.name for path in folder.iterdir()) == ["checkpoints", "run.json"]
+
+
+def test_a_folder_that_holds_a_run_is_left_alone(tmp_path):
+    create(tmp_path / "run", framework="first")
+    with pytest.raises(UsageError, match="already holds a run; give another --run-dir, or go on with --resume"):
+        create(tmp_path / "run", framework="second")
+    assert read_run(tmp_path / "run")["framework"] == "first"
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(EnvironmentNotReady, match="cannot write the run folder .*file/run: Not a directory; give"):
+        create(tmp_path / "file" / "run")
+
+
+@pytest.mark.parametrize("status, error", [("done", None), ("failed", "the cause"), ("interrupted", "SIGTERM")])
+def test_the_end_is_recorded(tmp_path, status, error):
+    record = create(tmp_path / "run")
+    record.end(status, error)
+    found = read_run(tmp_path / "run")
+    assert (found["status"], found["error"]) == (status, error)
+    assert found["attempts"][0]["status"] == status
+    assert abs(datetime.now(UTC) - datetime.fromisoformat(found["attempts"][0]["ended"])).total_seconds() < 60
+
+
+def test_another_process_can_end_a_record(tmp_path):
+    create(tmp_path / "run")
+    RunRecord.open(tmp_path / "run").end("failed", "rank 1 said so")
+    assert read_run(tmp_path / "run")["error"] == "rank 1 said so"
+
+
+def test_updates_add_up(tmp_path):
+    record = create(tmp_path / "run", final=None)
+    record.update(final={"top1_error": 0.25})
+    record.update(scaling={"efficiency": 0.9})
+    found = read_run(tmp_path / "run")
+    assert (found["final"], found["scaling"]) == ({"top1_error": 0.25}, {"efficiency": 0.9})
+
+
+def test_a_number_that_json_does_not_have_never_reaches_run_json(tmp_path):
+    record = create(tmp_path / "run")
+    with pytest.raises(ValueError):
+        record.update(final={"loss": math.nan})
+    assert "final" not in read_run(tmp_path / "run")
+
+
+def test_lines_are_readable_while_the_run_goes_on(tmp_path):
+    record = create(tmp_path / "run")
+    assert read_metrics(tmp_path / "run") == []
+    record.log("step", step=0, lr=0.1, loss=2.3)
+    record.log("eval", step=0, top1_error=0.5)
+    assert read_metrics(tmp_path / "run") == [
+        {"kind": "step", "step": 0, "lr": 0.1, "loss": 2.3},
+        {"kind": "eval", "step": 0, "top1_error": 0.5},
+    ]
+
+
+@settings(deadline=None, max_examples=30)
+@given(values=st.lists(st.floats(), max_size=5))
+def test_a_line_holds_the_very_number_or_null(tmp_path_factory, values):
+    record = create(tmp_path_factory.mktemp("floats") / "run")
+    for step, value in enumerate(values):
+        record.log("step", step=step, loss=value)
+    found = [line["loss"] for line in read_metrics(record.folder)]
+    assert found == [value if math.isfinite(value) else None for value in values]
+    assert not re.search("nan|inf", (record.folder / "metrics.jsonl").read_text() if values else "", re.IGNORECASE)
+
+
+def test_a_line_cut_short_by_a_crash_is_left_out(tmp_path):
+    record = create(tmp_path / "run")
+    record.log("step", step=0, loss=1.0)
+    with (tmp_path / "run" / "metrics.jsonl").open("a") as file:
+        file.write('{"kind": "step", "st')
+    assert [line["step"] for line in read_metrics(tmp_path / "run")] == [0]
+
+
+def test_going_on_takes_back_the_later_lines_and_adds_an_attempt(tmp_path):
+    first = create(tmp_path / "run")
+    for step in range(5):
+        first.log("step", step=step, loss=1.0)
+    first.log("eval", step=2, epoch=1.0)
+    with (tmp_path / "run" / "metrics.jsonl").open("a") as file:
+        file.write('{"kind": "step", "st')
+    first.end("interrupted", "stopped by a signal")
+
+    second = RunRecord.open(tmp_path / "run")
+    second.go_on(3, {"framework": "tensorflow"}, {**ATTEMPT, "start_iteration": 3})
+    second.log("step", step=3, loss=2.0)
+    lines = read_metrics(tmp_path / "run")
+    assert [(line["kind"], line["step"]) for line in lines] == [("step", 0), ("step", 1), ("step", 2), ("eval", 2), ("step", 3)]
+    assert lines[-1]["loss"] == 2.0
+    found = read_run(tmp_path / "run")
+    assert (found["status"], found["error"], found["framework"]) == ("running", None, "tensorflow")
+    assert [attempt["status"] for attempt in found["attempts"]] == ["interrupted", "running"]
+
+
+def test_an_attempt_that_was_killed_is_marked_by_the_next(tmp_path):
+    create(tmp_path / "run")
+    RunRecord.open(tmp_path / "run").go_on(0, {}, ATTEMPT)
+    assert [attempt["status"] for attempt in read_run(tmp_path / "run")["attempts"]] == ["killed", "running"]
+
+
+def test_a_write_cut_short_leaves_the_old_record(tmp_path, monkeypatch):
+    record = create(tmp_path / "run")
+
+    def killed(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("os.fsync", killed)
+    with pytest.raises(KeyboardInterrupt):
+        record.update(framework="other")
+    assert read_run(tmp_path / "run")["framework"] == "torch"
+
+
+@pytest.mark.parametrize(
+    "content, says",
+    [
+        (None, "is no run: it has no run.json"),
+        ("{", "cannot be read"),
+        ("\xff", "cannot be read"),
+        ("[]", "not a record of this version"),
+        ('{"schema": "lbsgd.run/9"}', "not a record of this version"),
+    ],
+)
+def test_what_is_no_record_is_refused(tmp_path, content, says):
+    if content is not None:
+        (tmp_path / "run.json").write_text(content, encoding="latin-1")
+    with pytest.raises(UsageError, match=says):
+        read_run(tmp_path)
+
+
+def test_new_folders_do_not_meet(tmp_path):
+    folders = []
+    for _ in range(3):
+        folders.append(new_folder(tmp_path, "demo-torch"))
+        folders[-1].mkdir()
+    assert len(set(folders)) == 3
+    assert all(re.fullmatch(r"\d{8}T\d{6}Z-demo-torch(-\d)?", folder.name) for folder in folders)
+
+
+def test_time_is_utc():
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", utc_now())
+
+
+def runs_under(root):
+    for name, status in (("a", "done"), ("b", "failed")):
+        record = create(root / name, framework=name, world={"size": 2}, final={"top1_error": 0.125, "loss": 1.0})
+        record.end(status)
+
+
+def test_runs_list_shows_every_run(lbsgd, tmp_path):
+    runs_under(tmp_path / "runs")
+    listed = lbsgd("runs", "list", cwd=tmp_path).stdout.splitlines()
+    assert [line.split()[:2] for line in listed[1:]] == [["a", "done"], ["b", "failed"]]
+    assert "12.50 %" in listed[1]
+    records = json.loads(lbsgd("runs", "list", "--json", cwd=tmp_path).stdout)
+    assert [record["id"] for record in records] == ["a", "b"]
+
+
+def test_runs_list_without_runs_says_so(lbsgd, tmp_path):
+    result = lbsgd("runs", "list", cwd=tmp_path)
+    assert (result.code, result.stdout) == (0, "")
+    assert "no runs in runs" in result.stderr
+
+
+def test_one_unreadable_record_does_not_hide_the_others(lbsgd, tmp_path):
+    runs_under(tmp_path / "runs")
+    (tmp_path / "runs" / "a" / "run.json").write_text("{")
+    result = lbsgd("runs", "list", cwd=tmp_path)
+    assert result.code == 0
+    assert result.stdout.splitlines()[1].startswith("b")
+    assert "a/run.json cannot be read" in result.stderr
+
+
+def test_runs_show_takes_a_name_a_folder_or_latest(lbsgd, tmp_path):
+    runs_under(tmp_path / "runs")
+    for run, expected in (("a", "a"), ("runs/a", "a"), ("latest", "b")):
+        assert json.loads(lbsgd("runs", "show", run, "--json", cwd=tmp_path).stdout)["id"] == expected
+    assert "final.top1_error" in lbsgd("runs", "show", "a", cwd=tmp_path).stdout
+
+
+def test_runs_show_of_no_run_suggests_one(lbsgd, tmp_path):
+    create(tmp_path / "runs" / "20260101T000000Z-demo")
+    result = lbsgd("runs", "show", "20260101T000000Z-dem", cwd=tmp_path)
+    assert result.code == 2
+    assert "did you mean '20260101T000000Z-demo'?" in result.stderr
+
+
+def test_runs_compare_shows_results_and_what_differs(lbsgd, tmp_path):
+    runs_under(tmp_path / "runs")
+    compared = json.loads(lbsgd("runs", "compare", "a", "b", "--json", cwd=tmp_path).stdout)
+    assert compared["runs"] == ["a", "b"]
+    assert compared["values"]["framework"] == ["a", "b"]
+    assert compared["values"]["final.top1_error"] == [0.125, 0.125]
+    assert "recipe.model" not in compared["values"]
+    result = lbsgd("runs", "compare", "a", cwd=tmp_path)
+    assert (result.code, result.stderr.count("at least two runs")) == (2, 1)
