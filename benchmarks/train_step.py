@@ -47,8 +47,8 @@ class Settings:
 @click.option("--np", type=POSITIVE, default=2, help="Ranks, each on a core of its own.")
 @click.option("--batch", type=POSITIVE, default=16, help="Images a rank takes at each step.")
 @click.option("--size", type=POSITIVE, default=128, help="Pixels a side of an image.")
-@click.option("--rounds", type=POSITIVE, default=11, help="Turns of each side that count.")
-@click.option("--steps", type=POSITIVE, default=5, help="Steps of a turn.")
+@click.option("--rounds", type=POSITIVE, default=21, help="Turns of each side that count.")
+@click.option("--steps", type=POSITIVE, default=3, help="Steps of a turn.")
 @click.option("--json", "file", type=click.Path(path_type=Path, dir_okay=False), help="Write everything measured here.")
 def main(file: Path | None, **options: Any) -> None:
     """Compare lbsgd's training loop with a stock Horovod loop."""

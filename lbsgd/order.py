@@ -2,7 +2,7 @@
 
 It knows neither the number of workers nor the framework, so the position in a run is one integer, and a run
 may go on with another number of workers or in the other framework. One random shuffle an epoch, divided among
-all workers (paper, 2.3).
+all workers (paper, remark 4).
 """
 
 from dataclasses import dataclass

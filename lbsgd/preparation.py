@@ -14,7 +14,7 @@ from lbsgd.data import open_dataset
 from lbsgd.errors import CheckpointError, UsageError
 from lbsgd.plan import Plan, make_plan
 from lbsgd.recipe import Recipe
-from lbsgd.record import RunRecord, new_folder, read_run, utc_now
+from lbsgd.record import RunRecord, new_folder, read_run
 from lbsgd.training import Run
 from lbsgd.world import World
 
@@ -105,6 +105,7 @@ def prepare(world: World, request: Request) -> Run:
             "data": {"train": dataset.train.digest, "val": dataset.validation.digest},
         },
     )
+    record = together(world, lambda: _open_record(request, plan) if world.is_first else None)
     job = Job(
         recipe=plan.recipe,
         classes=len(dataset.train.classes),
@@ -116,8 +117,8 @@ def prepare(world: World, request: Request) -> Run:
     if request.resume:
         together(world, lambda: backend.import_state(request.resume.state) if world.is_first else None)
     backend.broadcast()
-    facts = _facts(world, request, plan, backend, start)
-    record = together(world, lambda: _record(request, plan, facts, start) if world.is_first else None)
+    facts = _facts(world, request, plan, backend)
+    together(world, lambda: record.begin(start, facts) if record else None)
     return Run(
         plan=plan,
         dataset=dataset,
@@ -165,13 +166,13 @@ def _start(request: Request, plan: Plan, classes: tuple[str, ...]) -> int:
     return about["iteration"]
 
 
-def _facts(world: World, request: Request, plan: Plan, backend: Backend, start: int) -> dict:
+def _facts(world: World, request: Request, plan: Plan, backend: Backend) -> dict:
     """The parts of run.json that are known before the first step. Collective."""
     schedule = plan.schedule
     return {
         "framework": backend.framework,
         "command": shlex.join(["lbsgd", *sys.argv[1:]]),
-        "data": request.data,
+        "data": _from_anywhere(request.data),
         "world": {
             "size": world.size,
             "local_size": world.local_size,
@@ -197,23 +198,17 @@ def _facts(world: World, request: Request, plan: Plan, backend: Backend, start: 
     }
 
 
-def _record(request: Request, plan: Plan, facts: dict, start: int) -> RunRecord:
+def _from_anywhere(data: str) -> str:
+    """The name of the data set as it holds in any folder that the run may be resumed or evaluated in."""
+    return data if data.partition(":")[0] == "synthetic" else str(Path(data).absolute())
+
+
+def _open_record(request: Request, plan: Plan) -> RunRecord:
     """The record of the run to go on with, when it goes on where it was; else a new one.
 
     From an older checkpoint another run branches off: what came after it stays as it is.
     """
-    attempt = {
-        "started": utc_now(),
-        "ended": None,
-        "status": "running",
-        "start_iteration": start,
-        "framework": facts["framework"],
-        "world_size": facts["world"]["size"],
-    }
     resume, folder = request.resume, request.run_dir
     if resume and resume.is_newest and (folder is None or folder.absolute() == resume.run_folder):
-        record = RunRecord.open(resume.run_folder)
-        record.go_on(start, facts, attempt)
-        return record
-    folder = folder or new_folder(request.runs, f"{plan.recipe.name}-{facts['framework']}")
-    return RunRecord.create(folder, {**facts, "attempts": [attempt]})
+        return RunRecord.open(resume.run_folder)
+    return RunRecord.create(folder or new_folder(request.runs, f"{plan.recipe.name}-{request.framework}"))

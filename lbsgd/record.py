@@ -6,6 +6,8 @@ read them.
 
 import json
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -39,22 +41,16 @@ class RunRecord:
         self._metrics = None
 
     @classmethod
-    def create(cls, folder: Path, content: dict[str, Any]) -> "RunRecord":
-        """Make the folder and its run.json.
+    def create(cls, folder: Path) -> "RunRecord":
+        """Make the folder of a new run; its record is written by `begin`.
 
         Raises EnvironmentNotReady when the folder cannot be written, UsageError when it holds a run already.
         """
         if (folder / "run.json").exists():
             raise UsageError(f"{folder} already holds a run; give another --run-dir, or go on with --resume {folder}")
-        record = cls(folder, {"schema": SCHEMA, "id": folder.name, "status": "running", **content})
-        try:
+        with _writing(folder):
             (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
-            record.write()
-        except OSError as error:
-            raise EnvironmentNotReady(
-                f"cannot write the run folder {folder}: {error.strerror}; give a writable --run-dir"
-            ) from error
-        return record
+        return cls(folder, {"schema": SCHEMA, "id": folder.name, "status": "running", "error": None, "attempts": []})
 
     @classmethod
     def open(cls, folder: Path) -> "RunRecord":
@@ -70,11 +66,23 @@ class RunRecord:
         self.content |= parts
         self.write()
 
-    def go_on(self, iteration: int, facts: dict[str, Any], attempt: dict[str, Any]) -> None:
-        """Begin another attempt at `iteration`. One before it that was killed could not say so: it is marked now."""
+    def begin(self, iteration: int, facts: dict[str, Any]) -> None:
+        """Record that an attempt begins at `iteration`: the run's first, or another one.
+
+        facts: the parts of run.json that are known by now; framework and world among them.
+        """
         self._rewind(iteration)
-        ended = [{**one, "status": "killed"} if one["status"] == "running" else one for one in self.content["attempts"]]
-        self.update(**facts, status="running", error=None, attempts=[*ended, attempt])
+        attempt = {
+            "started": utc_now(),
+            "ended": None,
+            "status": "running",
+            "start_iteration": iteration,
+            "framework": facts["framework"],
+            "world_size": facts["world"]["size"],
+        }
+        # An attempt that was killed could not say so itself.
+        before = [{**one, "status": "killed"} if one["status"] == "running" else one for one in self.content["attempts"]]
+        self.update(**facts, status="running", error=None, attempts=[*before, attempt])
 
     def end(self, status: str, error: str | None = None) -> None:
         """Close the current attempt and with it the run: "done", "failed" or "interrupted", and why."""
@@ -83,20 +91,33 @@ class RunRecord:
         self.update(status=status, error=error, attempts=attempts)
 
     def write(self) -> None:
-        write_json(self.folder / "run.json", self.content)
+        with _writing(self.folder):
+            write_json(self.folder / "run.json", self.content)
 
     def log(self, kind: str, **values: Any) -> None:
         """Append one line to metrics.jsonl. A number that is not finite becomes null."""
-        if self._metrics is None:
-            self._metrics = (self.folder / "metrics.jsonl").open("a", buffering=1)
         finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
-        self._metrics.write(json.dumps({"kind": kind, **finite}) + "\n")
+        with _writing(self.folder):
+            if self._metrics is None:
+                self._metrics = (self.folder / "metrics.jsonl").open("a", buffering=1)
+            self._metrics.write(json.dumps({"kind": kind, **finite}) + "\n")
 
     def _rewind(self, iteration: int) -> None:
         """Drop the lines of steps from `iteration` on, which are taken again."""
-        path = self.folder / "metrics.jsonl"
         kept = [line for line in read_metrics(self.folder) if line["step"] < iteration]
-        write_atomically(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
+        with _writing(self.folder):
+            write_atomically(self.folder / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in kept).encode())
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Turn a failed write into an EnvironmentNotReady that names the run's folder."""
+    try:
+        yield
+    except OSError as error:
+        raise EnvironmentNotReady(
+            f"cannot write the run folder {folder}: {error.strerror}; make room or give a writable --run-dir"
+        ) from error
 
 
 def read_run(folder: Path) -> dict[str, Any]:

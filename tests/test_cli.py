@@ -29,7 +29,7 @@ FLAGS = {
     "data demo": {"--json"},
     "horovod": set(),
     "horovod build": {"--framework", "--operations", "--sdist", "--cache", "--force", "--jobs", "--verify", "--no-verify"},
-    "horovod check": {"--json"},
+    "horovod check": {"--framework", "--json"},
 }  # fmt: skip
 
 

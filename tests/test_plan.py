@@ -198,7 +198,7 @@ def record_run(runs, name, *, size=2, speed=100.0, framework="torch", **recipe):
     values = load_recipe("goyal2017").model_dump(mode="json") | recipe
     throughput = None if speed is None else {"images_per_second_per_worker": speed}
     content = {"framework": framework, "recipe": values, "world": {"size": size}, "throughput": throughput}
-    RunRecord.create(runs / name, content)
+    RunRecord.create(runs / name).begin(0, content)
 
 
 def plan_time(runs, *arguments):

@@ -1,6 +1,7 @@
 import json
 import math
 import re
+import shutil
 from datetime import UTC, datetime
 
 import pytest
@@ -10,32 +11,44 @@ from hypothesis import strategies as st
 from lbsgd.errors import EnvironmentNotReady, UsageError
 from lbsgd.record import RunRecord, new_folder, read_metrics, read_run, utc_now
 
-ATTEMPT = {"started": "2026-01-01T00:00:00Z", "ended": None, "status": "running", "start_iteration": 0}
-FACTS = {"framework": "torch", "recipe": {"model": "resnet20"}}
+FACTS = {"framework": "torch", "world": {"size": 2}, "recipe": {"model": "resnet20"}}
 
 
 def create(folder, **more) -> RunRecord:
-    return RunRecord.create(folder, {**FACTS, "attempts": [ATTEMPT], **more})
+    record = RunRecord.create(folder)
+    record.begin(0, FACTS | more)
+    return record
 
 
 def test_a_new_record_is_on_disk_before_anything_else(hostile_dir):
     folder = hostile_dir / "run"
     create(folder)
-    assert read_run(folder) == {"schema": "lbsgd.run/1", "id": "run", "status": "running", **FACTS, "attempts": [ATTEMPT]}
-    assert sorted(path.name for path in folder.iterdir()) == ["checkpoints", "run.json"]
+    found = read_run(folder)
+    attempt = {"ended": None, "status": "running", "start_iteration": 0, "framework": "torch", "world_size": 2}
+    assert found["attempts"] == [attempt | {"started": found["attempts"][0]["started"]}]
+    assert found | {"schema": "lbsgd.run/1", "id": "run", "status": "running", "error": None, **FACTS} == found
+    assert sorted(path.name for path in folder.iterdir()) == ["checkpoints", "metrics.jsonl", "run.json"]
 
 
 def test_a_folder_that_holds_a_run_is_left_alone(tmp_path):
     create(tmp_path / "run", framework="first")
     with pytest.raises(UsageError, match="already holds a run; give another --run-dir, or go on with --resume"):
-        create(tmp_path / "run", framework="second")
+        RunRecord.create(tmp_path / "run")
     assert read_run(tmp_path / "run")["framework"] == "first"
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(EnvironmentNotReady, match="cannot write the run folder .*file/run: Not a directory; give"):
-        create(tmp_path / "file" / "run")
+    with pytest.raises(EnvironmentNotReady, match="cannot write the run folder .*file/run: Not a directory; make room"):
+        RunRecord.create(tmp_path / "file" / "run")
+
+
+@pytest.mark.parametrize("write", [lambda record: record.log("step", step=0), lambda record: record.end("done")])
+def test_a_folder_that_goes_away_is_named(tmp_path, write):
+    record = create(tmp_path / "run")
+    shutil.rmtree(tmp_path / "run")
+    with pytest.raises(EnvironmentNotReady, match="cannot write the run folder .*run: No such file or directory"):
+        write(record)
 
 
 @pytest.mark.parametrize("status, error", [("done", None), ("failed", "the cause"), ("interrupted", "SIGTERM")])
@@ -109,7 +122,7 @@ def test_going_on_takes_back_the_later_lines_and_adds_an_attempt(tmp_path):
     first.end("interrupted", "stopped by a signal")
 
     second = RunRecord.open(tmp_path / "run")
-    second.go_on(3, {"framework": "tensorflow"}, {**ATTEMPT, "start_iteration": 3})
+    second.begin(3, FACTS | {"framework": "tensorflow"})
     second.log("step", step=3, loss=2.0)
     lines = read_metrics(tmp_path / "run")
     assert [(line["kind"], line["step"]) for line in lines] == [("step", 0), ("step", 1), ("step", 2), ("eval", 2), ("step", 3)]
@@ -117,11 +130,12 @@ def test_going_on_takes_back_the_later_lines_and_adds_an_attempt(tmp_path):
     found = read_run(tmp_path / "run")
     assert (found["status"], found["error"], found["framework"]) == ("running", None, "tensorflow")
     assert [attempt["status"] for attempt in found["attempts"]] == ["interrupted", "running"]
+    assert [attempt["start_iteration"] for attempt in found["attempts"]] == [0, 3]
 
 
 def test_an_attempt_that_was_killed_is_marked_by_the_next(tmp_path):
     create(tmp_path / "run")
-    RunRecord.open(tmp_path / "run").go_on(0, {}, ATTEMPT)
+    RunRecord.open(tmp_path / "run").begin(0, FACTS)
     assert [attempt["status"] for attempt in read_run(tmp_path / "run")["attempts"]] == ["killed", "running"]
 
 
@@ -169,7 +183,7 @@ def test_time_is_utc():
 
 def runs_under(root):
     for name, status in (("a", "done"), ("b", "failed")):
-        record = create(root / name, framework=name, world={"size": 2}, final={"top1_error": 0.125, "loss": 1.0})
+        record = create(root / name, framework=name, final={"top1_error": 0.125, "loss": 1.0})
         record.end(status)
 
 
