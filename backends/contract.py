@@ -107,7 +107,7 @@ class Backend(ABC):
 
     @abstractmethod
     def broadcast(self) -> None:
-        """Make every replica equal to rank 0's: parameters, velocity, batch norm buffers. Collective."""
+        """Make every replica equal to rank 0's: parameters, velocity, batch norm buffers, loss scale. Collective."""
 
     @abstractmethod
     def environment(self) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from lbsgd.backends.contract import Backend, State
 from lbsgd.checkpoint import find_checkpoint, load_checkpoint
 from lbsgd.data import open_dataset
 from lbsgd.errors import CheckpointError, UsageError
+from lbsgd.launch.horovod_check import require_horovod
 from lbsgd.plan import Plan, make_plan
 from lbsgd.recipe import Recipe
 from lbsgd.record import RunRecord, new_folder, read_run
@@ -105,6 +106,7 @@ def prepare(world: World, request: Request) -> Run:
             "data": {"train": dataset.train.digest, "val": dataset.validation.digest},
         },
     )
+    together(world, lambda: require_horovod(request.framework))  # loading takes seconds: refuse before, leaving no folder
     record = together(world, lambda: _open_record(request, plan) if world.is_first else None)
     job = Job(
         recipe=plan.recipe,

@@ -162,6 +162,8 @@ class TensorFlowBackend(Backend):
         if self.job.world.size > 1:
             state = [*self.network.trained.values(), *self.network.buffers.values(), *self.velocity.values()]
             broadcast_variables(state)
+            if self.scale:
+                self.scale.restore(self.job.world.broadcast(self.scale.export()))
 
     def environment(self) -> dict[str, object]:
         return {

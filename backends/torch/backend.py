@@ -99,20 +99,19 @@ class TorchBackend(Backend):
     def export_state(self) -> State:
         model = {name: to_numpy(value) for name, value in self.network.state_dict().items()}
         velocity = {name: to_numpy(value) for name, value in self._velocity().items()}
-        return State(model, velocity, {k: float(v) for k, v in self.scaler.state_dict().items() if k in SCALE_KEYS})
+        return State(model, velocity, self._loss_scale())
 
     def import_state(self, state: State) -> None:
         copy_into("model", self.network.state_dict(), state.model)
         copy_into("velocity", self._velocity(), state.velocity)
-        if self.scaler.is_enabled() and state.loss_scale:
-            whole = {"_growth_tracker": int(state.loss_scale["_growth_tracker"])}
-            self.scaler.load_state_dict(self.scaler.state_dict() | state.loss_scale | whole)
+        self._set_loss_scale(state.loss_scale)
 
     def broadcast(self) -> None:
         if self.job.world.size > 1:
             tensors = self.network.state_dict() | {f"velocity.{k}": v for k, v in self._velocity().items()}
             for name, tensor in tensors.items():
                 hvd.broadcast_(contiguous_view(tensor), root_rank=0, name=f"broadcast.{name}")
+            self._set_loss_scale(self.job.world.broadcast(self._loss_scale()))
 
     def environment(self) -> dict[str, object]:
         gpu = self.device.type == "cuda"
@@ -128,6 +127,15 @@ class TorchBackend(Backend):
             "device": torch.cuda.get_device_name(self.device) if gpu else "cpu",
             "threads": torch.get_num_threads(),
         }
+
+    def _loss_scale(self) -> dict[str, float]:
+        """What GradScaler adapts; empty unless the precision is fp16."""
+        return {key: float(value) for key, value in self.scaler.state_dict().items() if key in SCALE_KEYS}
+
+    def _set_loss_scale(self, scale: dict[str, float]) -> None:
+        if self.scaler.is_enabled() and scale:
+            adapted = {"scale": scale["scale"], "_growth_tracker": int(scale["_growth_tracker"])}
+            self.scaler.load_state_dict(self.scaler.state_dict() | adapted)
 
     def _velocity(self) -> dict[str, Tensor]:
         return {name: self.optimizer.state[parameter]["momentum_buffer"] for name, parameter in self.network.named_parameters()}
