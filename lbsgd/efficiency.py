@@ -20,11 +20,12 @@ METHOD = "communication-off"
 SETTLING_STEPS = 3
 """Steps at the start of a run, or of a measurement, that are not counted: tracing, autotuning, cold caches."""
 
-LEAST_SECONDS = 2.0
+LEAST_SECONDS = 3.0
 """Of timing a worker alone: a median over a moment says little on a machine that others use."""
 
 
 def time_alone(
+    world: World,
     backend: Backend,
     schedule: Schedule,
     start_batches: Callable[[], Iterator[Batch]],
@@ -32,7 +33,7 @@ def time_alone(
     stop: int,
     steps: int,
 ) -> float:
-    """Median seconds of this worker's step without communication; its state is afterwards as before.
+    """Median seconds of this worker's step without communication; its state is afterwards as before. Collective.
 
     start: the iteration the run begins with. steps: how many are timed at least, after SETTLING_STEPS; short steps are timed
     for LEAST_SECONDS, as far as the run's own steps reach.
@@ -42,6 +43,8 @@ def time_alone(
     taken: list[float] = []
     for step in take_steps(backend, batches, schedule, range(start, stop), communicate=False):
         taken.append(step.busy_seconds)
+        if len(taken) == SETTLING_STEPS:
+            world.comm.Barrier()  # a rank that still traces its graph would take the cores of one that is timed
         if len(taken) >= SETTLING_STEPS + steps and sum(taken) >= LEAST_SECONDS:
             break
     batches.close()

@@ -103,7 +103,9 @@ class _Training:
         run = self.run
         if run.efficiency_steps and run.start < run.stop:
             self.reporter.say("timing each worker with communication off ...")
-            self.alone = time_alone(run.backend, self.schedule, run.batches, run.start, run.stop, run.efficiency_steps)
+            self.alone = time_alone(
+                run.world, run.backend, self.schedule, run.batches, run.start, run.stop, run.efficiency_steps
+            )
         batches = run.batches()
         try:
             self._train_epochs(batches)
