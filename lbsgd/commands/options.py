@@ -5,6 +5,7 @@ Flags go before `--set`, and both go before the file or preset.
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -81,6 +82,13 @@ def framework_option(*, required: bool, help: str) -> Decorator:
 def data_option(*, required: bool, help: str) -> Decorator:
     """--data, the data set as `lbsgd.data.open_dataset` takes it."""
     return click.option("--data", metavar="DIR", required=required, help=help)
+
+
+def runs_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """--runs, the folder of all runs, as the argument `runs`."""
+    folder = click.Path(path_type=Path, file_okay=False)
+    help = "Folder in which each run has its folder."
+    return click.option("--runs", "runs", type=folder, default="runs", show_default=True, help=help)(command)
 
 
 def resolve_recipe(

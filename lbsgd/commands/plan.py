@@ -17,6 +17,7 @@ from lbsgd.commands.options import (
     recipe_options,
     resolve_recipe,
     run_options,
+    runs_option,
 )
 from lbsgd.errors import EnvironmentNotReady, UsageError
 
@@ -50,13 +51,7 @@ class Prediction(NamedTuple):
 @click.option("--np", "-np", "np", type=POSITIVE, default=1, show_default=True, help="Number of ranks.")
 @recipe_options
 @run_options
-@click.option(
-    "--runs",
-    type=click.Path(file_okay=False, path_type=Path),
-    default="runs",
-    show_default=True,
-    help="Folder of recorded runs.",
-)
+@runs_option
 @click.option(
     "--plot",
     metavar="FILE.png",

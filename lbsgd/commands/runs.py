@@ -6,14 +6,8 @@ from typing import Any
 
 import click
 
-RUNS = click.option(
-    "--runs",
-    "root",
-    type=click.Path(path_type=Path, file_okay=False),
-    default="runs",
-    show_default=True,
-    help="The folder that holds the runs.",
-)
+from lbsgd.commands.options import runs_option
+
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")
 
 
@@ -23,15 +17,15 @@ def runs() -> None:
 
 
 @runs.command("list")
-@RUNS
+@runs_option
 @JSON
-def list_runs(root: Path, as_json: bool) -> None:
+def list_runs(runs: Path, as_json: bool) -> None:
     """One line a run, oldest first."""
-    records = _read_all(root)
+    records = _read_all(runs)
     if as_json:
         click.echo(json.dumps(records, indent=2))
     elif not records:
-        click.echo(f"no runs in {root}; `lbsgd train` makes one", err=True)
+        click.echo(f"no runs in {runs}; `lbsgd train` makes one", err=True)
     else:
         _print_table(["run", "status", "framework", "model", "workers", "top-1 error", "images/s", "efficiency"],
                      [_row(record) for record in records])  # fmt: skip
@@ -39,11 +33,11 @@ def list_runs(root: Path, as_json: bool) -> None:
 
 @runs.command()
 @click.argument("run")
-@RUNS
+@runs_option
 @JSON
-def show(run: str, root: Path, as_json: bool) -> None:
+def show(run: str, runs: Path, as_json: bool) -> None:
     """All that is recorded of RUN: its name under --runs, its folder, or "latest"."""
-    record = _find(run, root)
+    record = _find(run, runs)
     if as_json:
         click.echo(json.dumps(record, indent=2))
         return
@@ -55,16 +49,16 @@ def show(run: str, root: Path, as_json: bool) -> None:
 
 @runs.command()
 @click.argument("names", metavar="RUN RUN...", nargs=-1, required=True)
-@RUNS
+@runs_option
 @JSON
-def compare(names: tuple[str, ...], root: Path, as_json: bool) -> None:
+def compare(names: tuple[str, ...], runs: Path, as_json: bool) -> None:
     """Results of several RUNs side by side, and the settings in which they differ."""
     from lbsgd.agreement import flatten
     from lbsgd.errors import UsageError
 
     if len(names) < 2:
         raise UsageError("compare takes at least two runs; `lbsgd runs list` shows them")
-    records = [_find(name, root) for name in names]
+    records = [_find(name, runs) for name in names]
     results = (
         "throughput.images_per_second",
         "scaling.efficiency",
@@ -90,12 +84,12 @@ def _read(folder: Path) -> dict[str, Any]:
     return read_run(folder)
 
 
-def _read_all(root: Path) -> list[dict[str, Any]]:
-    """The records under `root`; one that cannot be read is a warning."""
+def _read_all(runs: Path) -> list[dict[str, Any]]:
+    """The records under `runs`; one that cannot be read is a warning."""
     from lbsgd.errors import UsageError
 
     records = []
-    for path in sorted(root.glob("*/run.json")):
+    for path in sorted(runs.glob("*/run.json")):
         try:
             records.append(_read(path.parent))
         except UsageError as error:
@@ -103,7 +97,7 @@ def _read_all(root: Path) -> list[dict[str, Any]]:
     return records
 
 
-def _find(name: str, root: Path) -> dict[str, Any]:
+def _find(name: str, runs: Path) -> dict[str, Any]:
     """The record of the run called `name`.
 
     Raises UsageError when there is none.
@@ -112,15 +106,15 @@ def _find(name: str, root: Path) -> dict[str, Any]:
 
     from lbsgd.errors import UsageError
 
-    known = [path.parent.name for path in sorted(root.glob("*/run.json"))]
+    known = [path.parent.name for path in sorted(runs.glob("*/run.json"))]
     if name == "latest" and known:
-        return _read(root / known[-1])
-    for folder in (root / name, Path(name)):
+        return _read(runs / known[-1])
+    for folder in (runs / name, Path(name)):
         if (folder / "run.json").exists():
             return _read(folder)
     close = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {close[0]!r}?" if close else "`lbsgd runs list` shows what there is"
-    raise UsageError(f"no run {name!r} in {root}; {hint}")
+    raise UsageError(f"no run {name!r} in {runs}; {hint}")
 
 
 def _row(record: dict[str, Any]) -> list[str]:

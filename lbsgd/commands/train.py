@@ -15,6 +15,7 @@ from lbsgd.commands.options import (
     recipe_options,
     resolve_recipe,
     run_options,
+    runs_option,
 )
 from lbsgd.errors import LbsgdError, UsageError
 
@@ -37,13 +38,7 @@ DEFAULT_DATA = "synthetic"
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder of this run.  [default: RUNS/<utc>-<name>]",
 )
-@click.option(
-    "--runs",
-    type=click.Path(path_type=Path, file_okay=False),
-    default="runs",
-    show_default=True,
-    help="Folder in which runs get their folders.",
-)
+@runs_option
 @click.option(
     "--resume",
     type=click.Path(path_type=Path),
