@@ -37,12 +37,6 @@ class CheckpointError(LbsgdError):
     exit_code = 5
 
 
-class TargetMissed(LbsgdError):
-    """A target the user required was not reached."""
-
-    exit_code = 6
-
-
 class Interrupted(LbsgdError):
     """A signal ended the run after its state was saved."""
 

@@ -92,10 +92,6 @@ class World:
         """Rank 0's value, on every rank. Collective."""
         return self.comm.bcast(value)
 
-    def gather(self, value) -> list | None:
-        """All ranks' values in rank order on rank 0, None elsewhere. Collective."""
-        return self.comm.gather(value)
-
     @property
     def launcher(self) -> str:
         """What started the ranks, as far as their environment tells; "none" for a process on its own."""
