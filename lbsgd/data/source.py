@@ -10,6 +10,16 @@ from typing import Protocol
 
 import numpy as np
 
+from lbsgd.errors import DataError
+
+
+class UnreadableSample(DataError):
+    """One image of a data set cannot be read, and why; `--bad-samples` decides what follows."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"cannot read image {name!r}: {reason}; replace it, remove it, or train with --bad-samples replace")
+        self.name, self.reason = name, reason
+
 
 @dataclass(frozen=True)
 class Crop:
@@ -47,7 +57,7 @@ class Source(Protocol):
         """The chosen part of an image, or all of it: uint8 [height, width, 3], RGB; callable from any thread.
 
         With `choose` the part may come at a lower resolution, though not below its least size.
-        Raises DataError, naming the image, when it cannot be read.
+        Raises UnreadableSample.
         """
 
 
