@@ -72,7 +72,8 @@ class Backend(ABC):
     def train_step(self, images: np.ndarray, labels: np.ndarray, learning_rate: float, communicate: bool = True) -> Any:
         """One update of the replica by the paper's rule. Collective when `communicate`.
 
-        images: uint8 [accumulate * n, size, size, 3]; labels: int64 [accumulate * n]. Each slice of n is a virtual worker
+        images: uint8 [accumulate * n, size, size, 3]; labels: int64 [accumulate * n]. They may be read until the loss of this
+        step has been. Each slice of n is a virtual worker
         with its own batch norm statistics. The gradient is the mean over all kn samples (remark 3), weight decay is added
         after aggregation (remark 1), the update is eq. 9 with Nesterov's look-ahead.
         Returns the mean loss of this rank's samples, still on the device: `loss_value` waits for it.
@@ -82,6 +83,10 @@ class Backend(ABC):
     @abstractmethod
     def loss_value(self, loss: Any) -> float:
         """Wait until the step that returned `loss` is done and give its value."""
+
+    def allocate(self, shape: tuple[int, ...]) -> np.ndarray:
+        """An uninitialised uint8 array for a batch of images, in memory that the device copies fast from."""
+        return np.empty(shape, np.uint8)
 
     @abstractmethod
     def evaluate(self, images: np.ndarray, labels: np.ndarray, valid: int) -> tuple[int, float]:

@@ -45,6 +45,18 @@ def together(world: World, action: Callable[[], Result]) -> Result:
     raise error
 
 
+def in_turns(world: World, action: Callable[[], Result]) -> Result:
+    """Do `action` on rank 0, then on the first rank of every host, then on the others: what one leaves behind, such as the
+    index of a large data set, the next ones find. Fails as `together` does. Collective.
+    """
+    turn = 0 if world.is_first else 1 if world.local_rank == 0 else 2
+    result = None
+    for now in range(3):
+        mine = together(world, action if turn == now else lambda: None)
+        result = mine if turn == now else result
+    return result
+
+
 def require_agreement(world: World, facts: dict[str, Any]) -> None:
     """Refuse to go on unless every rank gives the same facts. Collective.
 

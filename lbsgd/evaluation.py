@@ -5,25 +5,41 @@ from dataclasses import dataclass
 import numpy as np
 
 from lbsgd.backends.contract import Backend
+from lbsgd.data.bad_samples import BadSamples, exchange
 from lbsgd.data.loader import evaluation_batches
 from lbsgd.data.source import Source
+from lbsgd.errors import DataError
 from lbsgd.recipe import Recipe
 from lbsgd.world import World
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """top1_error: fraction of wrong answers. loss: mean cross-entropy. samples: how many images were counted."""
+    """top1_error: fraction of wrong answers. loss: mean cross-entropy. samples: how many images were counted.
+
+    unreadable: how many were left out because they cannot be read.
+    """
 
     top1_error: float
     loss: float
     samples: int
+    unreadable: int
 
 
-def evaluate(backend: Backend, source: Source, recipe: Recipe, world: World, threads: int) -> Evaluation:
+def evaluate(
+    backend: Backend,
+    source: Source,
+    recipe: Recipe,
+    world: World,
+    *,
+    threads: int,
+    bad_samples: BadSamples,
+    timeout: float,
+) -> Evaluation:
     """Evaluate this replica on `source`, the images divided over the ranks. Collective.
 
-    Batch norm's running statistics must have been averaged before.
+    Batch norm's running statistics must have been averaged before. Images that cannot be read are exchanged when their
+    number is known. Raises UnreadableSample, TooManyBadSamples.
     """
     totals = np.zeros(3, np.float64)
     batches = evaluation_batches(
@@ -33,11 +49,18 @@ def evaluate(backend: Backend, source: Source, recipe: Recipe, world: World, thr
         world_size=world.size,
         batch=recipe.batch_per_worker,
         threads=threads,
+        bad_samples=bad_samples,
+        timeout=timeout,
+        allocate=backend.allocate,
     )
     for batch in batches:
         wrong, loss = backend.evaluate(batch.images, batch.labels, batch.valid)
         totals += (wrong, loss, batch.valid)
     wrong, loss, samples = world.sum(totals)
-    if samples != len(source):
-        raise AssertionError(f"evaluated {samples:.0f} of {len(source)} validation images")
-    return Evaluation(wrong / samples, loss / samples, int(samples))
+    exchange(world, bad_samples)
+    unreadable = len(bad_samples.known)
+    if samples + unreadable != len(source):
+        raise AssertionError(f"evaluated {samples:.0f} of {len(source)} validation images, {unreadable} unreadable")
+    if not samples:
+        raise DataError(f"none of the {len(source)} validation images can be read; `lbsgd data verify` says why")
+    return Evaluation(wrong / samples, loss / samples, int(samples), unreadable)

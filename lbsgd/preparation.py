@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lbsgd import environment
-from lbsgd.agreement import require_agreement, together
+from lbsgd.agreement import in_turns, require_agreement, together
 from lbsgd.backends import Job, load
 from lbsgd.backends.contract import Backend, State
 from lbsgd.checkpoint import find_checkpoint, load_checkpoint
 from lbsgd.data import open_dataset
+from lbsgd.data.bad_samples import BadSamplePolicy
 from lbsgd.errors import CheckpointError, UsageError
 from lbsgd.launch.horovod_check import require_horovod
 from lbsgd.plan import Plan, make_plan
@@ -34,6 +35,8 @@ class Request:
     runs: Path
     resume: "Resumed | None"
     data_threads: int | None
+    read_timeout: float
+    bad_samples: BadSamplePolicy
     efficiency_steps: int
     keep_checkpoints: int
 
@@ -89,7 +92,7 @@ def prepare(world: World, request: Request) -> Run:
 
     Raises any LbsgdError.
     """
-    dataset = together(world, lambda: open_dataset(request.data))
+    dataset = in_turns(world, lambda: open_dataset(request.data))
     plan = together(world, lambda: _plan(world, request, len(dataset.train), len(dataset.train.classes)))
     start = together(world, lambda: _start(request, plan, dataset.train.classes))
     stop = min(plan.total_iterations, request.max_steps or plan.total_iterations)
@@ -130,6 +133,8 @@ def prepare(world: World, request: Request) -> Run:
         start=start,
         stop=stop,
         data_threads=request.data_threads or job.threads,
+        read_timeout=request.read_timeout,
+        bad_samples=request.bad_samples,
         efficiency_steps=request.efficiency_steps,
         keep_checkpoints=request.keep_checkpoints,
     )

@@ -14,6 +14,7 @@ import numpy as np
 
 from lbsgd.backends.contract import Backend
 from lbsgd.checkpoint import save_checkpoint
+from lbsgd.data.bad_samples import BadSamplePolicy, BadSamples, exchange
 from lbsgd.data.loader import Batch, training_batches
 from lbsgd.data.source import Dataset
 from lbsgd.efficiency import METHOD, StepTimes, live_efficiency, summarise, time_alone
@@ -45,6 +46,8 @@ class Run:
     start: int
     stop: int
     data_threads: int
+    read_timeout: float
+    bad_samples: BadSamplePolicy
     efficiency_steps: int
     keep_checkpoints: int
 
@@ -56,7 +59,7 @@ class Run:
     def images_per_rank(self) -> int:
         return self.plan.global_batch // self.world.size
 
-    def batches(self) -> Iterator[Batch]:
+    def batches(self, bad_samples: BadSamples) -> Iterator[Batch]:
         """This rank's batches from `start` on."""
         return training_batches(
             self.dataset.train,
@@ -67,6 +70,9 @@ class Run:
             start_iteration=self.start,
             stop_iteration=self.stop,
             threads=self.data_threads,
+            bad_samples=bad_samples,
+            timeout=self.read_timeout,
+            allocate=self.backend.allocate,
         )
 
 
@@ -92,6 +98,7 @@ class _Training:
     def __init__(self, run: Run, interruption: Interruption, reporter: Reporter) -> None:
         self.run, self.interruption, self.reporter = run, interruption, reporter
         self.schedule = run.plan.schedule
+        self.bad_samples = {split: BadSamples(run.bad_samples) for split in ("train", "val")}
         self.times = StepTimes()
         self.alone: float | None = None
         self.evaluation: Evaluation | None = None
@@ -104,9 +111,9 @@ class _Training:
         if run.efficiency_steps and run.start < run.stop:
             self.reporter.say("timing each worker with communication off ...")
             self.alone = time_alone(
-                run.world, run.backend, self.schedule, run.batches, run.start, run.stop, run.efficiency_steps
+                run.world, run.backend, self.schedule, self._batches, run.start, run.stop, run.efficiency_steps
             )
-        batches = run.batches()
+        batches = self._batches()
         try:
             self._train_epochs(batches)
         finally:
@@ -114,6 +121,9 @@ class _Training:
         if self.evaluation is None:  # resumed at the end, or nothing to do
             self._evaluate(run.stop)
         return self._finish()
+
+    def _batches(self) -> Iterator[Batch]:
+        return self.run.batches(self.bad_samples["train"])
 
     def _train_epochs(self, batches: Iterator[Batch]) -> None:
         run, length = self.run, self.schedule.iterations_per_epoch
@@ -139,11 +149,14 @@ class _Training:
         own = [step.loss for step in steps]
         first = run.world.is_first
         pace = self._steps_in(MEETING_SECONDS) if first else 0
-        vector = run.world.sum(np.array([*own, self.interruption.exit_signal, pace], np.float64))
-        losses, stop_signals, pace = vector[:-2] / run.world.size, vector[-2], int(vector[-1])
-        self.unreported, self.meeting_after = [], pace
+        bad_samples = self.bad_samples["train"]
+        vector = run.world.sum(np.array([*own, self.interruption.exit_signal, pace, bad_samples.new_count], np.float64))
+        losses, (stop_signals, pace, newly_bad) = vector[:-3] / run.world.size, vector[-3:]
+        self.unreported, self.meeting_after = [], int(pace)
         self._report(steps, losses)
         position = steps[-1].iteration + 1
+        if newly_bad:
+            self._report_bad_samples("train", position, exchange(run.world, bad_samples))
         if not np.isfinite(losses).all():
             bad = steps[int(np.argmin(np.isfinite(losses)))].iteration
             raise NonFiniteLoss(
@@ -182,7 +195,19 @@ class _Training:
     def _evaluate(self, position: int) -> None:
         run = self.run
         epoch = position / self.schedule.iterations_per_epoch
-        self.evaluation = evaluate(run.backend, run.dataset.validation, run.plan.recipe, run.world, run.data_threads)
+        bad_samples = self.bad_samples["val"]
+        known = set(bad_samples.known)
+        self.evaluation = evaluate(
+            run.backend,
+            run.dataset.validation,
+            run.plan.recipe,
+            run.world,
+            threads=run.data_threads,
+            bad_samples=bad_samples,
+            timeout=run.read_timeout,
+        )
+        found = {sample: (error.name, error.reason) for sample, error in bad_samples.known.items() if sample not in known}
+        self._report_bad_samples("val", position, found)
         self.errors.append(self.evaluation.top1_error)
         if run.record:
             run.record.log("eval", step=max(0, position - 1), epoch=epoch, **asdict(self.evaluation))
@@ -190,6 +215,15 @@ class _Training:
             f"epoch {epoch:.4g}: top-1 error {100 * self.evaluation.top1_error:.2f} %, "
             f"loss {self.evaluation.loss:.4f} on {self.evaluation.samples:,} validation images"
         )
+
+    def _report_bad_samples(self, split: str, position: int, found: dict[int, tuple[str, str]]) -> None:
+        """Log unreadable images, which were found before iteration `position`. found: name and reason by sample."""
+        if self.run.record is None:
+            return
+        what = "replaced by others" if split == "train" else "left out"
+        for sample, (name, reason) in sorted(found.items()):
+            self.run.record.log("bad_sample", step=max(0, position - 1), split=split, sample=sample, name=name, reason=reason)
+            self.reporter.say(f"warning: cannot read image {name!r}: {reason}; {what}")
 
     def _save(self, position: int) -> Path | None:
         """Write a checkpoint on rank 0; batch norm must have been averaged."""
@@ -229,7 +263,8 @@ class _Training:
                 "top1_error_median_of_final_epochs": median(self.errors[-FINAL_EPOCHS:]),
                 "samples": self.evaluation.samples,
             }
-            run.record.update(final=final, **summary)
+            counts = {split: len(bad_samples.known) for split, bad_samples in self.bad_samples.items()}
+            run.record.update(final=final, bad_samples={"policy": str(run.bad_samples), **counts}, **summary)
         self._say_result(efficiency, rate)
         return Outcome(self.evaluation, efficiency, rate)
 

@@ -14,17 +14,20 @@ from lbsgd import __version__
 from lbsgd.cli import COMMANDS, cli
 
 RECIPE = {"--recipe", "--model", "--batch-per-gpu", "--epochs", "--precision", "--seed", "--set"}
+READING = {"--data-threads", "--read-timeout", "--bad-samples"}
 RUN = {"--accumulate", "--max-steps", "--channels-last", "--no-channels-last"}
 FLAGS = {
     "": {"--version"},
     "train": {"--framework", "--data", "--np", "-np", "--hosts", "-H", "--oversubscribe", "--run-dir", "--runs", "--resume",
-              "--keep-checkpoints", "--efficiency-steps", "--data-threads"} | RECIPE | RUN,
-    "eval": {"--data", "--framework", "--batch-per-gpu", "--data-threads", "--json"},
+              "--keep-checkpoints", "--efficiency-steps"} | RECIPE | RUN | READING,
+    "eval": {"--data", "--framework", "--batch-per-gpu", "--json"} | READING,
     "plan": {"--framework", "--data", "--samples", "--classes", "--np", "-np", "--runs", "--plot", "--json"} | RECIPE | RUN,
     "runs": set(),
     "runs list": {"--runs", "--json"},
     "runs show": {"--runs", "--json"},
     "runs compare": {"--runs", "--json"},
+    "bench": set(),
+    "bench input": {"--data", "--recipe", "--threads", "--batch", "--seconds", "--feed", "--json"},
     "data": set(),
     "data demo": {"--json"},
     "horovod": set(),
@@ -104,7 +107,7 @@ def test_train_reads_its_own_variables(monkeypatch):
     "arguments, hint",
     [
         (["trian"], "no command 'trian'; did you mean 'train'?"),
-        (["zzz"], "no command 'zzz'; there are: train, eval, plan, runs, data, horovod"),
+        (["zzz"], "no command 'zzz'; there are: train, eval, plan, runs, bench, data, horovod"),
         (["plan", "--sample", "3"], "--samples"),
         (["train"], "Missing option '--framework'"),
         (["plan", "--samples", "1000", "--recipe", "dmo"], "did you mean 'demo'?"),

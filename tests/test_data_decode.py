@@ -86,7 +86,8 @@ def test_a_jpeg_is_decoded_at_the_least_resolution_that_suffices(least, side):
     data = encoded(Image.fromarray(smooth_image(375, 500)), "JPEG", quality=95)
     crop = Crop(top=60, left=90, height=225, width=225, least_height=least, least_width=least)
     pixels = decode(data, lambda height, width: crop)
-    assert pixels.shape[0] == side
+    assert abs(pixels.shape[0] - side) <= 1
+    assert pixels.shape[0] >= min(least, 225)
     shrunk = cv2.resize(decode(data)[60:285, 90:315], pixels.shape[1::-1], interpolation=cv2.INTER_AREA)
     assert difference(pixels, shrunk) < 2
 

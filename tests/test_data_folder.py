@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from lbsgd.data import open_dataset
-from lbsgd.data.folder import FolderSource, list_images
+from lbsgd.data.formats import open_split
+from lbsgd.data.layout import find_splits
 from lbsgd.data.memory import MemoryCache
 from lbsgd.errors import DataError
 
@@ -144,7 +145,8 @@ def test_no_images(tmp_path):
     (tmp_path / "val").mkdir()
     fails(tmp_path, "no images in", "train", ".jpeg, .jpg, .png")
     (tmp_path / "train/cat").mkdir()
-    fails(tmp_path, "no images in", "train")
+    (tmp_path / "val/cat").mkdir()
+    fails(tmp_path, "no images in", "train", ".jpeg, .jpg, .png")
 
 
 def test_an_empty_class(tmp_path):
@@ -178,7 +180,7 @@ def test_the_memory_has_a_limit(tmp_path):
     """Six images, one of 12 times the size, and room for six small ones: only the large one is read again."""
     make_folder(tmp_path)
     Image.new("RGB", (24, 15)).save(tmp_path / "train/cat/0.png")
-    source = MemoryCache(FolderSource(list_images(tmp_path / "train")), limit_bytes=6 * 6 * 5 * 3)
+    source = MemoryCache(open_split(find_splits(tmp_path)[0]), limit_bytes=6 * 6 * 5 * 3)
     assert [source.read(index).shape[0] for index in range(6)] == [15, 5, 5, 5, 5, 5]
     shutil.rmtree(tmp_path / "train")
     assert [source.read(index).shape[0] for index in range(1, 6)] == [5] * 5

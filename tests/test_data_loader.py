@@ -1,10 +1,14 @@
 import threading
 import time
-from contextlib import closing
+from collections.abc import Iterable
+from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from lbsgd.data import open_dataset
@@ -41,6 +45,11 @@ def assert_same(one: list[Batch], other: list[Batch]) -> None:
         np.testing.assert_array_equal(left.labels, right.labels)
 
 
+def copies(batches: Iterable[Batch]) -> list[Batch]:
+    """All batches; without copying, later ones would be written over earlier ones."""
+    return [replace(batch, images=batch.images.copy()) for batch in batches]
+
+
 def readers() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name.startswith("lbsgd-data")]
 
@@ -70,22 +79,53 @@ def test_batches_are_the_orders_samples_augmented():
 
 @pytest.mark.parametrize("world_size", [2, 3, 4, 12])
 def test_any_number_of_ranks_sees_the_same_global_batches(world_size):
-    ranks = [list(train(rank=rank, world_size=world_size)) for rank in range(world_size)]
+    ranks = [copies(train(rank=rank, world_size=world_size)) for rank in range(world_size)]
     together = [
         Batch(np.concatenate([b.images for b in row]), np.concatenate([b.labels for b in row]), 12)
         for row in zip(*ranks, strict=True)
     ]
-    assert_same(together, list(train()))
+    assert_same(together, copies(train()))
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_the_samples_of_a_run_are_the_same_for_all_ranks_and_after_any_crash(data):
+    """Each sample is a class, so labels tell which were read. A run crashes somewhere and goes on with other ranks."""
+    samples = data.draw(st.integers(1, 60), "samples")
+    global_batch = data.draw(st.integers(1, samples), "global batch")
+    order = Order(data.draw(st.integers(0, 9), "seed"), samples, global_batch)
+    source = SyntheticSource(samples, classes=samples, size=8, seed=0)
+    stop = 3 * order.iterations_per_epoch
+    crash = data.draw(st.integers(0, stop), "crash")
+    divisors = [count for count in range(1, global_batch + 1) if global_batch % count == 0]
+    before, after = (data.draw(st.sampled_from(divisors), "ranks") for _ in range(2))
+
+    def read(world_size: int, start: int, end: int) -> list[list[int]]:
+        share = {"world_size": world_size, "start_iteration": start, "stop_iteration": stop, "threads": 2}
+        log = []
+        with ExitStack() as stack:
+            ranks = [training_batches(source, SETTINGS, order, rank=rank, **share) for rank in range(world_size)]
+            for rank in ranks:
+                stack.enter_context(closing(rank))
+            for _ in range(start, end):
+                log.append([label for rank in ranks for label in next(rank).labels.tolist()])
+        return log
+
+    log = read(before, 0, crash) + read(after, crash, stop)
+    assert log == [order.samples_of(iteration).tolist() for iteration in range(stop)]
+    for epoch in range(3):
+        taken = sum(log[epoch * order.iterations_per_epoch : (epoch + 1) * order.iterations_per_epoch], [])
+        assert len(set(taken)) == len(taken) == order.iterations_per_epoch * global_batch
 
 
 @pytest.mark.parametrize("threads, prefetch", [(1, 0), (1, 3), (5, 1), (3, 20)])
 def test_threads_and_prefetch_change_nothing(threads, prefetch):
-    assert_same(list(train(threads=threads, prefetch=prefetch)), list(train()))
+    assert_same(copies(train(threads=threads, prefetch=prefetch)), copies(train()))
 
 
 def test_a_run_may_start_in_the_middle():
-    assert_same(list(train(start=6)), list(train())[6:])
-    assert list(train(start=10)) == []
+    assert_same(copies(train(start=6)), copies(train())[6:])
+    assert copies(train(start=10)) == []
 
 
 @pytest.mark.parametrize("samples, world_size, batch", [(50, 1, 8), (50, 3, 8), (48, 2, 8), (3, 5, 4), (1, 1, 1)])
@@ -93,7 +133,7 @@ def test_every_validation_image_is_evaluated_once(samples, world_size, batch):
     source = SyntheticSource(samples, classes=samples, size=8, seed=0)
     seen = []
     for rank in range(world_size):
-        batches = list(evaluation_batches(source, SETTINGS, rank=rank, world_size=world_size, batch=batch, threads=2))
+        batches = copies(evaluation_batches(source, SETTINGS, rank=rank, world_size=world_size, batch=batch, threads=2))
         for one in batches:
             assert one.images.shape == (batch, 8, 8, 3)
             assert one.labels.shape == (batch,)
@@ -119,7 +159,7 @@ def broken_folder(root: Path) -> Path:
 def test_an_unreadable_image_is_reported_by_name_and_ends_the_threads(tmp_path):
     dataset = open_dataset(str(broken_folder(tmp_path)))
     with pytest.raises(DataError, match=r"train/dog/13\.png.*not an image"):
-        list(train(dataset.train))
+        copies(train(dataset.train))
     with pytest.raises(DataError, match=r"val/cat/9\.png.*empty"):
         list(evaluation_batches(dataset.validation, SETTINGS, rank=0, world_size=1, batch=8, threads=2))
     assert readers() == []
@@ -161,7 +201,7 @@ def test_reading_ahead_is_bounded():
 def test_threads_read_at_the_same_time():
     def seconds(threads: int) -> float:
         start = time.perf_counter()
-        list(train(SlowSource(50, 7, 8, 0), threads=threads))
+        copies(train(SlowSource(50, 7, 8, 0), threads=threads))
         return time.perf_counter() - start
 
     assert seconds(4) < 0.6 * seconds(1)

@@ -32,6 +32,7 @@ class TorchBackend(Backend):
         torch.set_num_threads(job.threads)
         self.device = choose_device(job)
         self.asynchronous = self.device.type == "cuda"
+        self.copies = torch.cuda.Stream() if self.device.type == "cuda" else None
         self.dtype = PRECISIONS[job.recipe.precision]
         channels_last = job.channels_last
         if channels_last is None:  # slower than NCHW only in fp32 on a CPU
@@ -72,14 +73,32 @@ class TorchBackend(Backend):
         return functional.cross_entropy(logits, self._labels(labels), label_smoothing=self.job.recipe.label_smoothing)
 
     def _logits(self, images: np.ndarray) -> Tensor:
-        x = torch.from_numpy(images).to(self.device, non_blocking=True).permute(0, 3, 1, 2)
+        x = self._on_device(images).permute(0, 3, 1, 2)
         x = x.to(torch.float32, memory_format=self.memory_format)
         x = x.div_(255).sub_(self.mean).div_(self.deviation)
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             return self.network(x).float()
 
     def _labels(self, labels: np.ndarray) -> Tensor:
-        return torch.from_numpy(labels).to(self.device, non_blocking=True)
+        return self._on_device(labels)
+
+    def _on_device(self, array: np.ndarray) -> Tensor:
+        """The array on this replica's device. A GPU copies on a stream of its own while it computes the step before."""
+        tensor = torch.from_numpy(array)
+        if self.copies is None:
+            return tensor
+        with torch.cuda.stream(self.copies):
+            copied = tensor.to(self.device, non_blocking=True)
+        computing = torch.cuda.current_stream()
+        computing.wait_stream(self.copies)
+        copied.record_stream(computing)  # its memory is not given to the next copy before it was used
+        return copied
+
+    def allocate(self, shape: tuple[int, ...]) -> np.ndarray:
+        """As Backend.allocate: pinned for a GPU, which can copy from nothing else while it computes."""
+        if self.copies is None:
+            return super().allocate(shape)
+        return torch.empty(shape, dtype=torch.uint8, pin_memory=True).numpy()
 
     def loss_value(self, loss: Tensor) -> float:
         return loss.item()

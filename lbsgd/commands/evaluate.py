@@ -3,10 +3,11 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 
-from lbsgd.commands.options import POSITIVE
+from lbsgd.commands.options import POSITIVE, reading_options
 
 
 @click.command("eval")
@@ -14,19 +15,15 @@ from lbsgd.commands.options import POSITIVE
 @click.option("--data", metavar="DIR", help="The data set.  [default: the run's]")
 @click.option("--framework", type=click.Choice(["torch", "tensorflow"]), help="[default: the one that wrote it]")
 @click.option("--batch-per-gpu", type=POSITIVE, help="Images evaluated at a time on each rank.  [default: the recipe's]")
-@click.option(
-    "--data-threads",
-    type=POSITIVE,
-    help="Threads a rank that read images.  [default: its share of the cores]",
-)
+@reading_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")
 def evaluate(
     checkpoint: Path,
     data: str | None,
     framework: str | None,
     batch_per_gpu: int | None,
-    data_threads: int | None,
     as_json: bool,
+    **reading: Any,
 ) -> None:
     """Count the errors of a checkpoint on every validation image exactly once.
 
@@ -37,7 +34,7 @@ def evaluate(
 
     world = connect()
     try:
-        report = _evaluate(world, checkpoint, data, framework, batch_per_gpu, data_threads)
+        report = _evaluate(world, checkpoint, data, framework, batch_per_gpu, **reading)
     except Exception as error:
         leave_together(world, error, None)
     if world.is_first:
@@ -46,10 +43,11 @@ def evaluate(
         click.echo(json.dumps(report, indent=2) if as_json else f"{text} on {where}")
 
 
-def _evaluate(world, checkpoint, data, framework, batch_per_gpu, data_threads) -> dict:
-    from lbsgd.agreement import together
+def _evaluate(world, checkpoint, data, framework, batch_per_gpu, *, data_threads, read_timeout, bad_samples) -> dict:
+    from lbsgd.agreement import in_turns, together
     from lbsgd.backends import Job, load
     from lbsgd.data import open_dataset
+    from lbsgd.data.bad_samples import BadSamplePolicy, BadSamples
     from lbsgd.errors import CheckpointError
     from lbsgd.evaluation import evaluate
     from lbsgd.preparation import read_checkpoint
@@ -59,7 +57,8 @@ def _evaluate(world, checkpoint, data, framework, batch_per_gpu, data_threads) -
     size = [] if batch_per_gpu is None else [f"batch_per_worker={batch_per_gpu}"]
     recipe = together(world, lambda: load_recipe(made.about["recipe"], size))
     data = data or together(world, made.recorded_data)
-    dataset = together(world, lambda: open_dataset(data))
+    dataset = in_turns(world, lambda: open_dataset(data))
+    policy = together(world, lambda: BadSamplePolicy.parse(bad_samples))
     classes = tuple(dataset.validation.classes)
     if classes != tuple(made.about["classes"]):
         raise CheckpointError(
@@ -69,7 +68,15 @@ def _evaluate(world, checkpoint, data, framework, batch_per_gpu, data_threads) -
     backend = together(world, lambda: load(framework or made.about["framework"], job))
     together(world, lambda: backend.import_state(made.state) if world.is_first else None)
     backend.broadcast()
-    result = evaluate(backend, dataset.validation, recipe, world, data_threads or job.threads)
+    result = evaluate(
+        backend,
+        dataset.validation,
+        recipe,
+        world,
+        threads=data_threads or job.threads,
+        bad_samples=BadSamples(policy),
+        timeout=read_timeout,
+    )
     about = {
         "epoch": made.about["epoch"],
         "framework": backend.framework,

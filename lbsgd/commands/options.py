@@ -64,6 +64,26 @@ RUN_OPTIONS = (
 )
 
 
+READING_OPTIONS = (
+    click.option("--data-threads", type=POSITIVE, help="Threads a rank that read images.  [default: its share of the cores]"),
+    click.option(
+        "--read-timeout",
+        type=click.FloatRange(min=0.1),
+        metavar="SECONDS",
+        default=120.0,
+        show_default=True,
+        help="A read that takes longer is an error that names the image.",
+    ),
+    click.option(
+        "--bad-samples",
+        metavar="fail|replace[:N]",
+        default="fail",
+        show_default=True,
+        help="Unreadable images: fail at the first one, or replace them (leave them out of evaluation), N at most.",
+    ),
+)
+
+
 def recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options that `resolve_recipe` takes."""
     return _apply(RECIPE_OPTIONS, command)
@@ -72,6 +92,11 @@ def recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """--accumulate (None means 1), --max-steps and --channels-last (None means automatic)."""
     return _apply(RUN_OPTIONS, command)
+
+
+def reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """--data-threads (None means automatic), --read-timeout and --bad-samples, how images are read."""
+    return _apply(READING_OPTIONS, command)
 
 
 def framework_option(*, required: bool, help: str) -> Decorator:

@@ -12,6 +12,7 @@ from lbsgd.commands.options import (
     POSITIVE,
     data_option,
     framework_option,
+    reading_options,
     recipe_options,
     resolve_recipe,
     run_options,
@@ -53,11 +54,7 @@ DEFAULT_DATA = "synthetic"
     show_default=True,
     help="Steps timed with communication off, before training, for the scaling efficiency. 0: do not measure it.",
 )
-@click.option(
-    "--data-threads",
-    type=POSITIVE,
-    help="Threads a rank that read images.  [default: its share of the cores]",
-)
+@reading_options
 @click.pass_context
 def train(ctx: click.Context, /, np: int | None, hosts: str | None, oversubscribe: bool, **options: Any) -> None:
     """Train an image classifier on any number of workers.
@@ -107,8 +104,9 @@ def run_as_rank(recipe_given: bool, **options: Any) -> None:
         leave_together(world, error, record)
 
 
-def _prepare(world, recipe_given: bool, *, framework, data, resume, run_dir, runs, **options: Any):
+def _prepare(world, recipe_given: bool, *, framework, data, resume, run_dir, runs, bad_samples, **options: Any):
     from lbsgd.agreement import together
+    from lbsgd.data.bad_samples import BadSamplePolicy
     from lbsgd.preparation import Request, prepare, read_checkpoint
 
     recipe_flags = {
@@ -132,6 +130,7 @@ def _prepare(world, recipe_given: bool, *, framework, data, resume, run_dir, run
         resume=resumed,
         run_dir=run_dir,
         runs=runs,
+        bad_samples=together(world, lambda: BadSamplePolicy.parse(bad_samples)),
         **options,
     )
     return prepare(world, request)

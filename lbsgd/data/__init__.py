@@ -9,11 +9,12 @@ if TYPE_CHECKING:
 def open_dataset(spec: str) -> "Dataset":
     """The data set that `spec` names; no image is read yet.
 
-    spec: a folder with train/<class>/ and val/<class>/, or "synthetic", which has ImageNet's numbers, or
-    others as in "synthetic:train=1024,val=128,classes=10,size=32". A folder of that name is "./synthetic".
+    spec: a folder with train/ and val/, each of <class>/ folders, tar shards or TFRecord files (layout.py), or
+    "synthetic", which has ImageNet's numbers, or others as in
+    "synthetic:train=1024,val=128,classes=10,size=32". A folder of that name is "./synthetic".
     Raises DataError when the folder cannot be used, UsageError when synthetic data is misdescribed.
     """
-    from lbsgd.data.folder import open_folder
+    from lbsgd.data.formats import open_folder
     from lbsgd.data.synthetic import open_synthetic, parse_shape
 
     kind, _, shape = spec.partition(":")

@@ -3,7 +3,9 @@
 Formats (folder.py, tar.py, tfrecord.py) make an Index; storage.py reads images by it; index_cache.py keeps it on disk.
 """
 
-from collections.abc import Iterable
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,5 +51,31 @@ class Index:
     shard_of: np.ndarray
     offsets: np.ndarray
 
+    @classmethod
+    def of(
+        cls,
+        classes: Sequence[str],
+        labels: Sequence[int],
+        names: Iterable[str],
+        sizes: Sequence[int],
+        shards: Sequence[str] = (),
+        shard_of: Sequence[int] = (),
+        offsets: Sequence[int] = (),
+    ) -> "Index":
+        """The index of these columns, digest included."""
+        labels, sizes, names = np.asarray(labels, np.int64), np.asarray(sizes, np.int64), Names.of(names)
+        digest = content_digest(classes, labels, names, sizes)
+        places = np.asarray(shard_of, np.int32), np.asarray(offsets, np.int64)
+        return cls(tuple(classes), labels, names, sizes, digest, tuple(shards), *places)
+
     def __len__(self) -> int:
         return len(self.labels)
+
+
+def content_digest(classes: Sequence[str], labels: np.ndarray, names: Names, sizes: np.ndarray) -> str:
+    """sha256 in hex of the classes and of each sample's name, label and encoded size, in their order."""
+    digest = hashlib.sha256(json.dumps([len(labels), *classes]).encode())
+    for column in (labels, sizes, names.ends):
+        digest.update(np.ascontiguousarray(column, "<i8"))
+    digest.update(names.text)
+    return digest.hexdigest()

@@ -1,21 +1,25 @@
 """Batches of images, read ahead of the trainer by threads.
 
-Threads and never processes: forking after MPI has started is unsafe, and decoding and resizing release the
-interpreter's lock. Close the iterators (they are generators) to stop their threads before the end.
+Images are uint8 and lie in buffers that are used again; the device normalises them. Close the iterators (they are
+generators) to stop their threads before the end.
 """
 
+import math
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain, repeat
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
 from lbsgd.data.augmentation import evaluation_image, training_image
-from lbsgd.data.source import Source
+from lbsgd.data.bad_samples import FAIL, BadSamples, substitutes
+from lbsgd.data.readers import READ_TIMEOUT, Readers
+from lbsgd.data.source import Source, UnreadableSample
 from lbsgd.order import Order
 
 if TYPE_CHECKING:
@@ -24,17 +28,33 @@ if TYPE_CHECKING:
 PREFETCH = 3
 """Batches ahead: enough to ride out a slow file."""
 
+PREFETCH_BYTES = 1 << 30
+"""What batches ahead may fill; at least one is always ahead."""
+
 CHUNK = 8
 """Images a thread prepares at a time: few, as closing waits for them; not one, as handing over costs."""
 
-PrepareImage = Callable[[int], np.ndarray]
+Allocate = Callable[[tuple[int, ...]], np.ndarray]
+"""From a shape to an uninitialised uint8 array, in memory that the device copies fast from."""
+
+Item = tuple[int, int]
+"""An epoch and a sample."""
+
+Prepared = tuple[np.ndarray, int] | None
+"""An image and the sample it is of; None when it cannot be read and nothing may take its place."""
+
+
+def in_ordinary_memory(shape: tuple[int, ...]) -> np.ndarray:
+    """The Allocate of a device that has no say in it."""
+    return np.empty(shape, np.uint8)
 
 
 @dataclass(frozen=True)
 class Batch:
     """Images and their labels; the first `valid` are real, the rest fills an evaluation's last batch up.
 
-    images: uint8 [count, size, size, 3], RGB, C-contiguous. labels: int64 [count].
+    images: uint8 [count, size, size, 3], RGB, C-contiguous; written over once the second next batch is asked for.
+    labels: int64 [count].
     """
 
     images: np.ndarray
@@ -43,15 +63,14 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class _Request:
-    """The samples of a batch of `count` images, and what makes an image of a sample."""
+class _Started:
+    """A batch in the making: of these items, in positions 0, 1, ...; `missing` are those that nothing was found for."""
 
-    samples: np.ndarray
-    count: int
-    prepare: PrepareImage
-
-
-_Started = tuple[Batch, list[Future]]
+    images: np.ndarray
+    labels: np.ndarray
+    items: list[Item]
+    missing: list[int]
+    work: list[Future]
 
 
 def training_batches(
@@ -64,21 +83,38 @@ def training_batches(
     start_iteration: int,
     stop_iteration: int,
     threads: int,
+    bad_samples: BadSamples | None = None,
+    timeout: float = READ_TIMEOUT,
+    allocate: Allocate = in_ordinary_memory,
     prefetch: int = PREFETCH,
 ) -> Generator[Batch, None, None]:
     """This rank's share of the global batches start_iteration .. stop_iteration - 1, in order, all real.
 
-    prefetch: how many batches may be in the making besides the one in use.
-    Raises DataError, at the batch it belongs to, when an image cannot be read.
+    bad_samples: takes note of the images that cannot be read; None: the first one fails. timeout: seconds that one image may
+    take. prefetch: how many batches may be in the making besides those in use, within PREFETCH_BYTES.
+    Raises UnreadableSample, at the batch it belongs to, when an image cannot be read and may not be replaced.
     """
+    bad_samples = bad_samples or BadSamples(FAIL)
 
-    def request(iteration: int) -> _Request:
-        epoch, samples = order.epoch(iteration), order.share(iteration, rank, world_size)
-        prepare = partial(training_image, source, settings=settings, seed=order.seed, epoch=epoch)
-        return _Request(samples, len(samples), prepare)
+    def image_of(epoch: int, sample: int) -> np.ndarray:
+        return training_image(source, sample, settings, seed=order.seed, epoch=epoch)
 
-    requests = map(request, range(start_iteration, stop_iteration))
-    return _batches(source, settings.size, requests, threads, prefetch)
+    def prepare(item: Item) -> Prepared:
+        epoch, sample = item
+        if (image := _attempt(image_of, epoch, sample, bad_samples)) is not None:
+            return image, sample
+        for other in substitutes(sample, len(source), order.seed):
+            if (image := _attempt(image_of, epoch, other, bad_samples)) is not None:
+                return image, other
+        raise bad_samples.known[sample]
+
+    def items(iteration: int) -> list[Item]:
+        epoch = order.epoch(iteration)
+        return [(epoch, sample) for sample in order.share(iteration, rank, world_size).tolist()]
+
+    shape = (order.global_batch // world_size, settings.size, settings.size, 3)
+    maker = _BatchMaker(source, shape, prepare, bad_samples, threads, timeout, allocate)
+    return maker.make(map(items, range(start_iteration, stop_iteration)), prefetch)
 
 
 def evaluation_batches(
@@ -89,53 +125,108 @@ def evaluation_batches(
     world_size: int,
     batch: int,
     threads: int,
+    bad_samples: BadSamples | None = None,
+    timeout: float = READ_TIMEOUT,
+    allocate: Allocate = in_ordinary_memory,
     prefetch: int = PREFETCH,
 ) -> Generator[Batch, None, None]:
-    """This rank's images, every world_size-th, in batches of `batch` images, the last one filled up.
+    """This rank's images, every world_size-th, in batches of `batch` images, the last one filled up with black.
 
-    Over all ranks every image comes exactly once; a rank without images gets no batch.
-    Raises DataError, at the batch it belongs to, when an image cannot be read.
+    Over all ranks every image comes exactly once; a rank without images gets no batch. Images that cannot be read are left
+    out when `bad_samples` allows. The other arguments and errors are those of `training_batches`.
     """
-    mine = np.arange(rank, len(source), world_size)
-    prepare = partial(evaluation_image, source, settings=settings)
-    requests = (_Request(mine[start : start + batch], batch, prepare) for start in range(0, len(mine), batch))
-    return _batches(source, settings.size, requests, threads, prefetch)
+    bad_samples = bad_samples or BadSamples(FAIL)
+
+    def image_of(_: int, sample: int) -> np.ndarray:
+        return evaluation_image(source, sample, settings)
+
+    def prepare(item: Item) -> Prepared:
+        image = _attempt(image_of, *item, bad_samples)
+        return None if image is None else (image, item[1])
+
+    mine = [(0, sample) for sample in range(rank, len(source), world_size)]
+    shares = (mine[start : start + batch] for start in range(0, len(mine), batch))
+    maker = _BatchMaker(source, (batch, settings.size, settings.size, 3), prepare, bad_samples, threads, timeout, allocate)
+    return maker.make(shares, prefetch)
 
 
-def _batches(
-    source: Source, size: int, requests: Iterable[_Request], threads: int, prefetch: int
-) -> Generator[Batch, None, None]:
-    """The batches asked for, in order, at most `prefetch` of them ahead."""
-    cv2.setNumThreads(0)  # the pool's threads are the parallelism
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="lbsgd-data")
-    pending: deque[_Started] = deque()
+def _attempt(image_of: Callable[[int, int], np.ndarray], epoch: int, sample: int, bad_samples: BadSamples) -> np.ndarray | None:
+    """The image of a sample; None when it is bad, which is reported unless it was known."""
+    if sample in bad_samples.known:
+        return None
     try:
-        for request in requests:
-            pending.append(_start(pool, source, size, request))
-            if len(pending) > prefetch:
-                yield _finish(*pending.popleft())
-        while pending:
-            yield _finish(*pending.popleft())
-    finally:
-        pool.shutdown(cancel_futures=True)
+        return image_of(epoch, sample)
+    except UnreadableSample as error:
+        bad_samples.report(sample, error)
+        return None
 
 
-def _start(pool: ThreadPoolExecutor, source: Source, size: int, request: _Request) -> _Started:
-    """A batch to be, and the work that fills it."""
-    samples, valid = request.samples, len(request.samples)
-    images, labels = np.zeros((request.count, size, size, 3), np.uint8), np.zeros(request.count, np.int64)
-    labels[:valid] = source.labels[samples]
-    chunks = [slice(start, min(start + CHUNK, valid)) for start in range(0, valid, CHUNK)]
-    work = [pool.submit(_fill, images[chunk], samples[chunk], request.prepare) for chunk in chunks]
-    return Batch(images, labels, valid), work
+class _BatchMaker:
+    """Makes batches in buffers of `shape`. A buffer is free again when its batch is the last but one handed out."""
 
+    def __init__(
+        self,
+        source: Source,
+        shape: tuple[int, ...],
+        prepare: Callable[[Item], Prepared],
+        bad_samples: BadSamples,
+        threads: int,
+        timeout: float,
+        allocate: Allocate,
+    ) -> None:
+        self._source, self._shape, self._prepare, self._bad_samples = source, shape, prepare, bad_samples
+        self._threads, self._timeout, self._allocate = threads, timeout, allocate
+        self._free: list[np.ndarray] = []
 
-def _fill(images: np.ndarray, samples: np.ndarray, prepare: PrepareImage) -> None:
-    for image, sample in zip(images, samples.tolist(), strict=True):
-        image[:] = prepare(sample)
+    def make(self, shares: Iterable[list[Item]], prefetch: int) -> Generator[Batch, None, None]:
+        """A batch of each share, in order, at most `prefetch` of them ahead."""
+        cv2.setNumThreads(0)  # the readers are the parallelism
+        prefetch = min(prefetch, max(1, PREFETCH_BYTES // math.prod(self._shape)))
+        readers = Readers(self._threads, self._prepare, self._blocked, self._timeout)
+        pending: deque[_Started] = deque()
+        in_use: deque[np.ndarray] = deque()
+        try:
+            for share in chain(shares, repeat(None, prefetch)):
+                if share is not None:
+                    pending.append(self._start(readers, share))
+                if pending and (share is None or len(pending) > prefetch):
+                    batch = self._finish(readers, pending.popleft())
+                    in_use.append(batch.images)
+                    yield batch
+                    if len(in_use) > 1:
+                        self._free.append(in_use.popleft())
+        finally:
+            readers.close()
 
+    def _start(self, readers: Readers, items: list[Item]) -> _Started:
+        images = self._free.pop() if self._free else self._allocate(self._shape)
+        batch = _Started(images, np.zeros(len(images), np.int64), items, [], [])
+        for start in range(0, len(items), CHUNK):
+            keep = partial(self._keep, batch, start)
+            batch.work.append(readers.submit(items[start : start + CHUNK], keep))
+        return batch
 
-def _finish(batch: Batch, work: Iterable[Future]) -> Batch:
-    for part in work:
-        part.result()
-    return batch
+    def _keep(self, batch: _Started, start: int, position: int, prepared: Prepared) -> None:
+        if prepared is None:
+            batch.missing.append(start + position)
+        else:
+            batch.images[start + position], sample = prepared
+            batch.labels[start + position] = self._source.labels[sample]
+
+    def _finish(self, readers: Readers, batch: _Started) -> Batch:
+        for work in batch.work:
+            readers.wait(work)
+        images, labels, valid = batch.images, batch.labels, len(batch.items)
+        if missing := set(batch.missing):
+            present = [position for position in range(valid) if position not in missing]
+            valid = len(present)
+            images[:valid], labels[:valid] = images[present], labels[present]
+        images[valid:], labels[valid:] = 0, 0
+        return Batch(images, labels, valid)
+
+    def _blocked(self, item: Item, seconds: float) -> None:
+        _, sample = item
+        error = UnreadableSample(self._source.name(sample), f"reading it has not ended within {seconds:g} s")
+        if sample in self._bad_samples.known:  # what should replace it blocks as well
+            raise error
+        self._bad_samples.report(sample, error)

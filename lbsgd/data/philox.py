@@ -19,6 +19,8 @@ class Purpose(IntEnum):
     ORDER = 0
     AUGMENTATION = 1
     SYNTHETIC = 2
+    SUBSTITUTE = 3
+    PHOTO = 4
 
 
 def words(count: int, purpose: Purpose, *, seed: int, epoch: int = 0, sample: int = 0) -> np.ndarray:

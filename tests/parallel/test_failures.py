@@ -179,14 +179,14 @@ def test_an_unreadable_image_ends_the_run_and_is_named(start, finish, broken_dig
     errors = [line for line in result.errors if line.startswith("Error: ")]
     assert len(errors) == 1
     assert errors[0].startswith("Error: rank 1 on ")
-    assert f"cannot read image {str(image)!r}: not an image; replace it or remove it" in errors[0]
+    assert f"cannot read image {str(image)!r}: not an image; replace it, remove it, or train with" in errors[0]
     record = read_run(run)
     assert (record["status"], record["attempts"][-1]["status"]) == ("failed", "failed")
     assert str(image) in record["error"]
     logged = json.loads((run / "logs" / "rank-001" / "error.json").read_text())
     assert logged["rank"] == 1
     assert str(image) in logged["error"]
-    assert "DataError" in "".join(logged["traceback"])
+    assert "UnreadableSample" in "".join(logged["traceback"])
     assert not (run / "logs" / "rank-000").exists()
 
 

@@ -1,0 +1,31 @@
+"""lbsgd's training batches, as in a run of goyal2017."""
+
+import sys
+from collections.abc import Iterator
+
+import numpy as np
+
+from lbsgd.data import open_dataset
+from lbsgd.data.loader import training_batches
+from lbsgd.environment import versions
+from lbsgd.order import Order
+from lbsgd.recipe import load_recipe
+
+IMAGE = ((224, 224, 3), "uint8")
+VERSIONS = {name: versions()[name] for name in ("lbsgd", "numpy", "simplejpeg", "opencv-python-headless")}
+
+
+def batches(folder: str, batch: int, threads: int) -> Iterator[np.ndarray]:
+    """uint8 [batch, 224, 224, 3], without end."""
+    source, recipe = open_dataset(folder).train, load_recipe("goyal2017", [])
+    made = training_batches(
+        source,
+        recipe.images,
+        Order(recipe.seed, len(source), batch),
+        rank=0,
+        world_size=1,
+        start_iteration=0,
+        stop_iteration=sys.maxsize,
+        threads=threads,
+    )
+    return (each.images for each in made)

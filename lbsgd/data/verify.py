@@ -1,0 +1,45 @@
+"""Which images of a split cannot be decoded completely or are not what their checksums say, and which names are used twice."""
+
+from collections import Counter
+from collections.abc import Callable
+
+from lbsgd.data.layout import Split
+from lbsgd.data.read_ahead import read_ahead
+from lbsgd.data.readers import READ_TIMEOUT
+from lbsgd.data.record_check import record_check
+from lbsgd.data.source import UnreadableSample
+from lbsgd.data.storage import EncodedSource
+
+
+def broken_samples(
+    split: Split,
+    source: EncodedSource,
+    *,
+    threads: int,
+    advance: Callable[[int], None],
+    timeout: float = READ_TIMEOUT,
+) -> list[UnreadableSample]:
+    """The images of a split that cannot be used, by their paths, in their order.
+
+    advance: takes how many more were looked at. timeout: seconds after which a read counts as failed.
+    Raises DataError when the records of a TFRecord file cannot be found.
+    """
+    is_intact = record_check(split.folder, source.index) if split.format == "tfrecord" else lambda sample: True
+
+    def read(sample: int) -> None:
+        source.read(sample)  # and let go of the pixels: outcomes wait in memory
+        if not is_intact(sample):
+            raise UnreadableSample(source.name(sample), "its record does not match the checksum")
+
+    broken = []
+    for sample, outcome in read_ahead(source, range(len(source)), read, threads=threads, timeout=timeout):
+        if isinstance(outcome, UnreadableSample):
+            broken.append(UnreadableSample(f"{split.folder.parent}/{source.name(sample)}", outcome.reason))
+        advance(1)
+    return broken
+
+
+def repeated_names(source: EncodedSource) -> list[str]:
+    """The names that several samples of a split have, in the order of their first one."""
+    counts = Counter(map(source.index.names.__getitem__, range(len(source))))
+    return [name for name, count in counts.items() if count > 1]
