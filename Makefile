@@ -7,7 +7,7 @@ NP ?= 2
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 PIP_INSTALL := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: setup train test test-slow lint format benchmark clean
+.PHONY: setup train test test-slow test-dali lint format benchmark clean
 .DEFAULT_GOAL := setup
 
 setup: $(VENV)/.ready
@@ -28,10 +28,15 @@ train: setup demo-data
 	lbsgd train --np $(NP) --framework $(FRAMEWORK) --recipe demo --data demo-data
 
 test: setup
-	pytest -m "not slow"
+	pytest -m "not slow and not dali"
 
 test-slow: setup
 	pytest -m slow
+
+# DALI is large and runs without a GPU too: `make setup` leaves it out.
+test-dali: setup
+	$(PIP_INSTALL) -e '.[dali]'
+	pytest -m dali
 
 lint: setup
 	ruff check .

@@ -1,6 +1,6 @@
 """DALI's pipeline for ImageNet on the CPU, its operators with their defaults.
 
-    pip install nvidia-dali-cuda120 nvidia-nvimgcodec-cu12
+pip install nvidia-dali-cuda120 nvidia-nvimgcodec-cu12
 """
 
 from collections.abc import Iterator

@@ -1,5 +1,6 @@
 """lbsgd's training batches, as in a run of goyal2017."""
 
+import math
 import sys
 from collections.abc import Iterator
 
@@ -27,5 +28,6 @@ def batches(folder: str, batch: int, threads: int) -> Iterator[np.ndarray]:
         start_iteration=0,
         stop_iteration=sys.maxsize,
         threads=threads,
+        timeout=math.inf,  # while this process is stopped, a read seems to block
     )
     return (each.images for each in made)

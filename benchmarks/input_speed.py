@@ -29,10 +29,11 @@ MODULES = {
     "pillow": "input_pillow",
     "pillow_uint8": "input_pillow_uint8",
     "tfdata": "input_tfdata",
+    "tfdata_uniform": "input_tfdata_uniform",
     "dali": "input_dali",
     TWO_CORES: "input_lbsgd",
 }
-TARGETS = {"pillow": 2.5, "pillow_uint8": None, "tfdata": 1.1, "dali": 1.5}
+TARGETS = {"pillow": 2.5, "pillow_uint8": None, "tfdata": 1.1, "tfdata_uniform": 1.1, "dali": 1.5}
 SCALING_TARGET = 1.8
 
 
@@ -82,23 +83,27 @@ def start(name: str, python: str, folder: Path, batch: int, cores: list[int]) ->
 
 def measure(folder: Path, *, images: int, batch: int, rounds: int, dali_python: str) -> dict[str, Any]:
     """The speed part of the report. images: of the training split, so that a turn is an epoch."""
-    cores = sorted(os.sched_getaffinity(0))
     batches = images // batch
+    contestants, versions, left_out = {}, {}, {}
     with ExitStack() as stack:
-        contestants, versions, left_out = {}, {}, {}
-        for name in MODULES:
+        for name, cores in assign_cores().items():
             python = dali_python if name == "dali" else sys.executable
-            own = cores[:2] if name == TWO_CORES else cores[:1]
-            contestant = stack.enter_context(start(name, python, folder, batch, own))
+            contestant = stack.enter_context(start(name, python, folder, batch, cores))
             answer = contestant.answer()
-            if name == TWO_CORES and len(cores) == 1:
-                answer = {"left_out": "this process may use one core only"}
             if "left_out" in answer:
                 left_out[name] = answer["left_out"]
             else:
                 contestants[name], versions = contestant, versions | answer["versions"]
         taken = list(take_turns(contestants, batches, rounds))
     return {"images_per_turn": batches * batch, "versions": versions, "left_out": left_out, **rates(taken, batches * batch)}
+
+
+def assign_cores() -> dict[str, list[int]]:
+    """The first core that this process may use, which all have in turn, and for TWO_CORES the first two."""
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < 2:
+        raise EnvironmentNotReady("this process may use one core; lbsgd is measured on one and on two")
+    return {name: cores[:2] if name == TWO_CORES else cores[:1] for name in MODULES}
 
 
 def take_turns(contestants: dict[str, Contestant], batches: int, rounds: int) -> Iterator[dict[str, Any]]:

@@ -14,6 +14,7 @@ import numpy as np
 
 from lbsgd.backends.contract import Backend
 from lbsgd.checkpoint import save_checkpoint
+from lbsgd.data import dali
 from lbsgd.data.bad_samples import BadSamplePolicy, BadSamples, exchange
 from lbsgd.data.loader import Batch, training_batches
 from lbsgd.data.source import Dataset
@@ -48,6 +49,7 @@ class Run:
     data_threads: int
     read_timeout: float
     bad_samples: BadSamplePolicy
+    decoder: str
     efficiency_steps: int
     keep_checkpoints: int
 
@@ -61,19 +63,19 @@ class Run:
 
     def batches(self, bad_samples: BadSamples) -> Iterator[Batch]:
         """This rank's batches from `start` on."""
-        return training_batches(
-            self.dataset.train,
-            self.plan.recipe.images,
-            self.order,
-            rank=self.world.rank,
-            world_size=self.world.size,
-            start_iteration=self.start,
-            stop_iteration=self.stop,
-            threads=self.data_threads,
-            bad_samples=bad_samples,
-            timeout=self.read_timeout,
-            allocate=self.backend.allocate,
-        )
+        what = self.dataset.train, self.plan.recipe.images, self.order
+        options = {
+            "rank": self.world.rank,
+            "world_size": self.world.size,
+            "start_iteration": self.start,
+            "stop_iteration": self.stop,
+            "threads": self.data_threads,
+            "bad_samples": bad_samples,
+            "timeout": self.read_timeout,
+        }
+        if self.decoder == "dali":
+            return dali.training_batches(*what, **options, device_id=self.backend.gpu)
+        return training_batches(*what, **options, allocate=self.backend.allocate)
 
 
 @dataclass(frozen=True)

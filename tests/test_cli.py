@@ -19,7 +19,7 @@ RUN = {"--accumulate", "--max-steps", "--channels-last", "--no-channels-last"}
 FLAGS = {
     "": {"--version"},
     "train": {"--framework", "--data", "--np", "-np", "--hosts", "-H", "--oversubscribe", "--run-dir", "--runs", "--resume",
-              "--keep-checkpoints", "--efficiency-steps"} | RECIPE | RUN | READING,
+              "--keep-checkpoints", "--efficiency-steps", "--decoder"} | RECIPE | RUN | READING,
     "eval": {"--data", "--framework", "--batch-per-gpu", "--json"} | READING,
     "plan": {"--framework", "--data", "--samples", "--classes", "--np", "-np", "--runs", "--plot", "--json"} | RECIPE | RUN,
     "runs": set(),

@@ -12,6 +12,7 @@ from lbsgd.data import open_dataset
 from lbsgd.data.formats import open_split
 from lbsgd.data.layout import find_splits
 from lbsgd.data.memory import MemoryCache
+from lbsgd.data.source import UnreadableSample
 from lbsgd.errors import DataError
 
 HOSTILE = ["plain", "with space", 'quo\'te "double"', "new\nline", "ünïcödé 猫", "$(echo no); rm", "a:b,c=d"]
@@ -79,6 +80,18 @@ def test_an_image_that_vanished_is_named(tmp_path):
         source.read(0)
 
 
+def test_an_image_replaced_by_what_is_no_file_is_named(tmp_path):
+    """Opening a FIFO to read would wait for a writer."""
+    source = open_dataset(str(make_folder(tmp_path))).train
+    image = tmp_path / "train/cat/0.png"
+    for replace, reason in ((os.mkfifo, "not a regular file"), (os.mkdir, "not a regular file"), (Path.touch, "it is empty")):
+        image.rmdir() if image.is_dir() else image.unlink()
+        replace(image)
+        with pytest.raises(UnreadableSample, match=f"train/cat/0.png.*{reason}") as caught:
+            source.read(0)
+        assert (caught.value.name, caught.value.reason) == (str(image), reason)
+
+
 def test_suffixes_in_any_case_hidden_and_other_files(tmp_path):
     make_folder(tmp_path)
     write_images(tmp_path / "train/cat", 1, suffix=".JPEG")
@@ -87,6 +100,8 @@ def test_suffixes_in_any_case_hidden_and_other_files(tmp_path):
     (tmp_path / "train/cat/.0.png").write_bytes(b"")
     (tmp_path / "train/cat/notes.txt").write_text("none")
     (tmp_path / "train/cat/folder.png").mkdir()
+    os.mkfifo(tmp_path / "train/cat/fifo.png")
+    os.mkfifo(tmp_path / "train/fifo")
     (tmp_path / "train/list.png").write_text("none")
     source = open_dataset(str(tmp_path)).train
     names = [Path(source.name(index)).name for index in range(len(source)) if source.labels[index] == 0]

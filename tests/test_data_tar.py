@@ -1,6 +1,8 @@
 import io
 import json
 import os
+import subprocess
+import sys
 import tarfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -140,6 +142,16 @@ def test_samples_that_cannot_be_used(tmp_path, members, reason):
     fails(both(tmp_path, members), reason)
 
 
+@pytest.mark.parametrize("kind", [tarfile.LNKTYPE, tarfile.SYMTYPE])
+def test_links_are_not_lost_silently(tmp_path, kind):
+    root = both(tmp_path, {"a/0.png": png(0), "b/0.png": png(1)})
+    with tarfile.open(root / "train/0.tar", "a") as archive:
+        link = tarfile.TarInfo("b/1.png")
+        link.type, link.linkname = kind, "a/0.png"
+        archive.addfile(link)
+    fails(root, "train/0.tar", "'b/1.png' is only a link")
+
+
 def test_an_archive_cut_off_anywhere_is_refused(tmp_path):
     root = both(tmp_path, {f"{name}/{number}.png": png(number) for name in "ab" for number in range(3)})
     whole = (root / "train/0.tar").read_bytes()
@@ -209,5 +221,30 @@ def test_many_threads_open_each_shard_once(tmp_path):
         results = list(pool.map(read_all, range(8)))
     assert results == [[level for number in range(20) for level in (number, 100 + number)]] * 8
     assert len(list(Path("/proc/self/fd").iterdir())) == before + 20
-    del train
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_the_limit_of_open_files_is_raised(tmp_path):
+    for split in ("train", "val"):
+        for number in range(80):
+            write_tar(tmp_path / split / f"{number:02}.tar", {"a/0.png": png(number), "b/0.png": png(number)})
+    code = """
+import resource, sys
+hard = int(sys.argv[2])
+resource.setrlimit(resource.RLIMIT_NOFILE, (60, hard))
+from pathlib import Path
+from lbsgd.data.formats import open_split
+from lbsgd.data.layout import find_splits
+from lbsgd.errors import EnvironmentNotReady
+train = open_split(find_splits(Path(sys.argv[1]))[0])
+try:
+    print(len([train.encoded(index) for index in range(len(train))]))
+except EnvironmentNotReady as error:
+    print(error)
+"""
+
+    def read_all(hard: int) -> str:
+        command = [sys.executable, "-c", code, str(tmp_path), str(hard)]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+    assert read_all(hard=200) == "160\n"
+    assert "only 70 files" in read_all(hard=70)

@@ -1,5 +1,7 @@
 """The TensorFlow replica: ResourceApplyMomentum is eq. 9, the learning rate outside the velocity, as torch's SGD."""
 
+from collections.abc import Callable
+
 import horovod
 import horovod.tensorflow as hvd
 import numpy as np
@@ -12,6 +14,7 @@ from lbsgd.backends.tensorflow.allreduce import average_gradients, average_varia
 from lbsgd.backends.tensorflow.library import LibraryNetwork
 from lbsgd.backends.tensorflow.loss_scale import LossScale
 from lbsgd.backends.tensorflow.network import ResidualNetwork
+from lbsgd.data.loader import DeviceImages
 from lbsgd.errors import EnvironmentNotReady, UsageError
 from lbsgd.models import describe, library_model
 
@@ -28,6 +31,7 @@ class TensorFlowBackend(Backend):
         super().__init__(job)
         hvd.init(job.world.comm)
         self.device = choose_device(job)
+        self.gpu = None if self.device == "cpu" else job.world.local_rank
         self.asynchronous = self.device != "cpu"
         self.dtype = PRECISIONS[job.recipe.precision]
         self.network = build_network(job)
@@ -40,7 +44,11 @@ class TensorFlowBackend(Backend):
         self._update = tf.function(self._update_step)
         self._evaluate = tf.function(self._evaluate_step)
 
-    def train_step(self, images: np.ndarray, labels: np.ndarray, learning_rate: float, communicate: bool = True) -> tf.Tensor:
+    def train_step(
+        self, images: np.ndarray | DeviceImages, labels: np.ndarray, learning_rate: float, communicate: bool = True
+    ) -> tf.Tensor:
+        if not isinstance(images, np.ndarray):
+            images = from_gpu(images)
         count, n = self.job.accumulate, self.job.recipe.batch_per_worker
         communicate = communicate and self.job.world.size > 1
         losses = []
@@ -140,6 +148,16 @@ class TensorFlowBackend(Backend):
         wrong, entropy = self._evaluate(tf.convert_to_tensor(images), tf.convert_to_tensor(labels), tf.constant(valid))
         return int(wrong), float(entropy)
 
+    def gradient_exchange(self) -> tuple[int, Callable[[], None]]:
+        buffers = {name: tf.Variable(tf.zeros_like(variable)) for name, variable in self.network.trained.items()}
+
+        @tf.function
+        def average() -> tf.Tensor:
+            means = average_gradients({f"all.{name}": buffer.value() for name, buffer in buffers.items()})
+            return tf.add_n([tf.reshape(mean, [-1])[0] for mean in means.values()])
+
+        return sum(v.shape.num_elements() * v.dtype.size for v in buffers.values()), lambda: average().numpy()
+
     def average_batch_norm(self) -> None:
         statistics = self.network.statistics()
         if self.job.world.size > 1 and statistics:
@@ -200,6 +218,16 @@ def choose_device(job: Job) -> str:
     tf.config.set_visible_devices(gpu, "GPU")
     tf.config.experimental.set_memory_growth(gpu, True)
     return tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name)
+
+
+def from_gpu(images: DeviceImages) -> tf.Tensor | np.ndarray:
+    """Images that lie on this replica's GPU, without copying them if it is the host's first.
+
+    TensorFlow looks for the GPU that a DLPack names among those it sees, and there the only one is always the first
+    (tensorflow/tensorflow#47866). So other GPUs' images take the way through the host.
+    """
+    _, gpu = images.__dlpack_device__()
+    return np.asarray(images.as_cpu()) if gpu else tf.experimental.dlpack.from_dlpack(images.__dlpack__())
 
 
 def build_network(job: Job) -> ResidualNetwork | LibraryNetwork:

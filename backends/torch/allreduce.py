@@ -29,6 +29,16 @@ class GradientAllreduce:
         self._handles.clear()
 
 
+def average_all(tensors: dict[str, Tensor]) -> None:
+    """Replace each tensor by its mean over all ranks; the last parameter's first, as backward finishes them."""
+    handles = [
+        hvd.allreduce_async_(contiguous_view(tensor), name=f"all.{name}", op=hvd.Average)
+        for name, tensor in reversed(tensors.items())
+    ]
+    for handle in handles:
+        hvd.synchronize(handle)
+
+
 def contiguous_view(tensor: Tensor) -> Tensor:
     """The same memory seen in an order that is contiguous, as Horovod requires (channels-last arrays are not, as NCHW)."""
     return tensor if tensor.is_contiguous() else tensor.permute(0, 2, 3, 1)

@@ -1,5 +1,7 @@
 """The PyTorch replica: torch's SGD is eq. 9 as it stands, so the learning rate is simply set before each step."""
 
+from collections.abc import Callable
+
 import horovod
 import horovod.torch as hvd
 import numpy as np
@@ -10,9 +12,10 @@ from torch.nn import functional
 from lbsgd.backends.arrays import require_fit
 from lbsgd.backends.batch_norm import virtual_momentum
 from lbsgd.backends.contract import Arrays, Backend, Job, State
-from lbsgd.backends.torch.allreduce import GradientAllreduce, contiguous_view
+from lbsgd.backends.torch.allreduce import GradientAllreduce, average_all, contiguous_view
 from lbsgd.backends.torch.library import library_network
 from lbsgd.backends.torch.network import ResidualNetwork
+from lbsgd.data.loader import DeviceImages
 from lbsgd.errors import EnvironmentNotReady
 from lbsgd.models import describe, library_model
 from lbsgd.models.initialization import initial_arrays
@@ -31,6 +34,7 @@ class TorchBackend(Backend):
         hvd.init(job.world.comm)
         torch.set_num_threads(job.threads)
         self.device = choose_device(job)
+        self.gpu = self.device.index
         self.asynchronous = self.device.type == "cuda"
         self.copies = torch.cuda.Stream() if self.device.type == "cuda" else None
         self.dtype = PRECISIONS[job.recipe.precision]
@@ -47,7 +51,10 @@ class TorchBackend(Backend):
         self.mean = torch.tensor(job.recipe.images.mean, device=self.device).view(1, 3, 1, 1)
         self.deviation = torch.tensor(job.recipe.images.std, device=self.device).view(1, 3, 1, 1)
 
-    def train_step(self, images: np.ndarray, labels: np.ndarray, learning_rate: float, communicate: bool = True) -> Tensor:
+    def train_step(
+        self, images: np.ndarray | DeviceImages, labels: np.ndarray, learning_rate: float, communicate: bool = True
+    ) -> Tensor:
+        images, labels = as_tensor(images), as_tensor(labels)
         self.network.train()
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
@@ -65,27 +72,23 @@ class TorchBackend(Backend):
         self.optimizer.zero_grad()
         return losses
 
-    def _virtual_worker(self, images: np.ndarray, labels: np.ndarray, index: int) -> Tensor:
+    def _virtual_worker(self, images: Tensor, labels: Tensor, index: int) -> Tensor:
         if self.job.accumulate > 1:
             for norm in self.norms:
                 norm.momentum = virtual_momentum(index, self.job.accumulate)
         logits = self._logits(images)
-        return functional.cross_entropy(logits, self._labels(labels), label_smoothing=self.job.recipe.label_smoothing)
+        return functional.cross_entropy(logits, self._on_device(labels), label_smoothing=self.job.recipe.label_smoothing)
 
-    def _logits(self, images: np.ndarray) -> Tensor:
+    def _logits(self, images: Tensor) -> Tensor:
         x = self._on_device(images).permute(0, 3, 1, 2)
         x = x.to(torch.float32, memory_format=self.memory_format)
         x = x.div_(255).sub_(self.mean).div_(self.deviation)
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             return self.network(x).float()
 
-    def _labels(self, labels: np.ndarray) -> Tensor:
-        return self._on_device(labels)
-
-    def _on_device(self, array: np.ndarray) -> Tensor:
-        """The array on this replica's device. A GPU copies on a stream of its own while it computes the step before."""
-        tensor = torch.from_numpy(array)
-        if self.copies is None:
+    def _on_device(self, tensor: Tensor) -> Tensor:
+        """The tensor on this replica's device. A GPU copies on a stream of its own while it computes the step before."""
+        if tensor.device == self.device:
             return tensor
         with torch.cuda.stream(self.copies):
             copied = tensor.to(self.device, non_blocking=True)
@@ -106,9 +109,19 @@ class TorchBackend(Backend):
     @torch.no_grad()
     def evaluate(self, images: np.ndarray, labels: np.ndarray, valid: int) -> tuple[int, float]:
         self.network.eval()
-        logits, truth = self._logits(images)[:valid], self._labels(labels)[:valid]
+        logits, truth = self._logits(as_tensor(images))[:valid], self._on_device(as_tensor(labels))[:valid]
         wrong = (logits.argmax(1) != truth).sum().item()
         return wrong, functional.cross_entropy(logits, truth, reduction="sum").item()
+
+    def gradient_exchange(self) -> tuple[int, Callable[[], None]]:
+        buffers = {name: torch.zeros_like(p) for name, p in self.network.named_parameters() if p.requires_grad}
+
+        def exchange() -> None:
+            average_all(buffers)
+            if self.device.type == "cuda":
+                torch.cuda.synchronize()
+
+        return sum(buffer.nbytes for buffer in buffers.values()), exchange
 
     def average_batch_norm(self) -> None:
         statistics = [s for norm in self.norms for s in (norm.running_mean, norm.running_var)]
@@ -218,6 +231,11 @@ def copy_into(what: str, tensors: dict[str, Tensor], arrays: Arrays) -> None:
     require_fit(what, arrays, {name: tuple(tensor.shape) for name, tensor in tensors.items()})
     for name, tensor in tensors.items():
         tensor.copy_(torch.from_numpy(np.asarray(arrays[name])))
+
+
+def as_tensor(array: np.ndarray | DeviceImages) -> Tensor:
+    """The same memory as a tensor, on the GPU if it is there."""
+    return torch.from_numpy(array) if isinstance(array, np.ndarray) else torch.from_dlpack(array)
 
 
 def to_numpy(tensor: Tensor) -> np.ndarray:

@@ -1,18 +1,12 @@
-"""`lbsgd data`: make data sets, and look after them.
-
-A broken image is exit code 4, and only after all of them were listed.
-"""
+"""`lbsgd data`: make data sets, look into them, and pack them for fast reading."""
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from lbsgd.commands.options import POSITIVE
-
-if TYPE_CHECKING:
-    from lbsgd.data.layout import Split
 
 FOLDER = click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
@@ -38,18 +32,20 @@ def demo(folder: Path, as_json: bool) -> None:
     created = write_demo(folder)
     train, validation = IMAGES
     facts = {"folder": str(folder), "created": created, "train": train, "validation": validation, "classes": len(CLASSES)}
-    _print_made(facts, "wrote" if created else "is there already:", as_json)
+    verb = "wrote" if created else "is there already:"
+    text = f"{folder}: {verb} {train} images to train on, {validation} to validate, {len(CLASSES)} classes"
+    _report(facts, text, as_json)
 
 
 @data.command()
 @FOLDER
 @click.option("--train", type=POSITIVE, default=10_000, show_default=True, help="Images to train on.")
 @click.option("--val", type=POSITIVE, default=1_000, show_default=True, help="Images to validate on.")
-@click.option("--classes", type=click.IntRange(min=2), default=100, show_default=True, help="Classes, equally frequent.")
+@click.option("--classes", type=click.IntRange(min=2), default=100, show_default=True, help="Classes, of equal size.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Start of all random numbers.")
 @JSON
 def generate(folder: Path, train: int, val: int, classes: int, seed: int, as_json: bool) -> None:
-    """Write drawn photographs to DIR, with the sizes and bytes of ImageNet's.
+    """Draw photographs of the sizes and bytes of ImageNet's and write them to DIR.
 
     For tests and benchmarks of the input: the same numbers and seed give the same files.
     """
@@ -57,56 +53,57 @@ def generate(folder: Path, train: int, val: int, classes: int, seed: int, as_jso
 
     write_photos(folder, train=train, val=val, classes=classes, seed=seed)
     facts = {"folder": str(folder), "train": train, "validation": val, "classes": classes, "seed": seed}
-    _print_made(facts, "wrote", as_json)
+    _report(facts, f"{folder}: wrote {_content(facts)}", as_json)
 
 
 @data.command()
 @FOLDER
-@click.option("--force", is_flag=True, help="Go through all of DIR even if its index is valid.")
+@click.option("--force", is_flag=True, help="List all of DIR even if its index is valid.")
 @JSON
 def index(folder: Path, force: bool, as_json: bool) -> None:
     """List DIR once and keep the list in DIR/.lbsgd, for every host and rank.
 
-    Without it, the first run of each user on each host lists DIR. An index that does not fit what lies in DIR is not used.
+    Without it, each user on each host lists DIR at the first run. An index that does not fit what lies in DIR is never used.
     """
     from lbsgd.data.formats import build_index
     from lbsgd.data.index_cache import shared_path, write_index
+    from lbsgd.data.stored import find_stored
 
-    facts = {}
-    for name, split in _splits(folder).items():
+    facts, lines = {"folder": str(folder)}, []
+    for name, split in find_stored(folder).items():
         made, built = write_index(split, build_index, force=force)
-        facts[name] = {"samples": len(made), "classes": len(made.classes), "bytes": int(made.sizes.sum())}
-        facts[name] |= {"shards": len(made.shards), "digest": made.digest, "index": str(shared_path(split)), "built": built}
-    if as_json:
-        _print_json({"folder": str(folder), **facts})
-        return
-    for name, about in facts.items():
-        verb = "wrote" if about["built"] else "is valid already:"
-        click.echo(f"{about['index']}: {verb} {about['samples']:,} images of {about['classes']:,} classes ({name})")
+        facts[name] = {
+            "samples": len(made),
+            "classes": len(made.classes),
+            "bytes": int(made.sizes.sum()),
+            "shards": len(made.shards),
+            "digest": made.digest,
+            "index": str(shared_path(split)),
+            "built": built,
+        }
+        verb = "wrote the index of" if built else "is still the index of"
+        lines.append(f"{shared_path(split)}: {verb} {len(made):,} images of {len(made.classes):,} classes")
+    _report(facts, "\n".join(lines), as_json)
 
 
 @data.command()
 @click.argument("spec", metavar="DIR")
 @JSON
 def info(spec: str, as_json: bool) -> None:
-    """Count what DIR holds: samples, classes, bytes, and sizes of images.
+    """Count what DIR holds: samples, classes, bytes, and widths and heights of images.
 
-    Widths and heights are those in the headers of 1,000 images spread over each split. DIR may be synthetic:...
+    Widths and heights are read from the headers of up to 1,000 images of each split. DIR may be synthetic:... too.
     """
+    from lbsgd.commands.data_table import info_text
     from lbsgd.data.info import describe_dataset
 
-    facts = describe_dataset(spec)
-    if as_json:
-        _print_json(facts)
-        return
-    click.echo(f"{spec}: {facts['format']}")
-    splits = [facts["train"], facts["validation"]]
-    _print_table([["", "train", "validation"], *([label, *map(text, splits)] for label, text in INFO_ROWS.items())])
+    facts = {"data": spec, **describe_dataset(spec)}
+    _report(facts, info_text(facts), as_json)
 
 
 @data.command()
-@click.argument("source", metavar="DIR", type=click.Path(path_type=Path))
-@click.argument("folder", metavar="OUT", type=click.Path(path_type=Path))
+@FOLDER
+@click.argument("out", type=click.Path(path_type=Path))
 @click.option(
     "--format",
     "format_name",
@@ -115,54 +112,70 @@ def info(spec: str, as_json: bool) -> None:
     show_default=True,
     help="Tar files, or TFRecord files in ImageNet's layout.",
 )
-@click.option("--shard-mb", type=POSITIVE, default=256, show_default=True, help="Megabytes of a shard, at most.")
+@click.option("--shard-mb", type=POSITIVE, default=256, show_default=True, help="Largest size of a shard, in megabytes.")
 @JSON
-def pack(source: Path, folder: Path, format_name: str, shard_mb: int, as_json: bool) -> None:
-    """Pack DIR into shards in OUT: few large files instead of one an image.
+def pack(folder: Path, out: Path, format_name: str, shard_mb: int, as_json: bool) -> None:
+    """Pack DIR into shards in OUT: a few large files instead of one an image.
 
     Images are copied as they are, in the same order. A pack that was interrupted goes on when the same command runs again.
     """
     from functools import partial
 
     from lbsgd.commands.progress import progress
-    from lbsgd.data.formats import open_split
-    from lbsgd.data.pack import pack
+    from lbsgd.data.pack import pack as pack_shards
+    from lbsgd.data.stored import open_stored
 
-    sources = {name: open_split(split) for name, split in _splits(source).items()}
-    packed = pack(sources, folder, format_name, shard_mb * MEGABYTE, partial(progress, "packing"))
-    facts = {"folder": str(folder), "format": format_name, **{name: len(images) for name, images in sources.items()}}
-    facts |= {"shards": packed.shards, "written": packed.written}
-    if as_json:
-        _print_json(facts)
-    elif packed.written:
-        click.echo(f"{folder}: wrote {packed.written} of {packed.shards} shards, {_counts(facts)}")
-    else:
-        click.echo(f"{folder}: is packed already, {packed.shards} shards, {_counts(facts)}; nothing to do")
+    sources = {name: stored.source for name, stored in open_stored(folder).items()}
+    show = partial(progress, "packing")
+    packed = pack_shards(sources, out, format=format_name, shard_bytes=shard_mb * MEGABYTE, show_progress=show)
+    facts = {"folder": str(out), "format": format_name, **{name: len(source) for name, source in sources.items()}}
+    facts |= {"classes": len(sources["train"].classes), "shards": packed.shards, "written": packed.written}
+    verb = f"wrote {packed.written} of" if packed.written else "nothing to do, it has all"
+    _report(facts, f"{out}: {verb} {packed.shards} shards; {_content(facts)}", as_json)
 
 
 @data.command()
 @FOLDER
-@click.option("--threads", type=POSITIVE, help="Threads that read and decode.  [default: as many as cores]")
+@click.option("--threads", type=POSITIVE, help="Threads that read and decode.  [default: one a core]")
 @JSON
 def verify(folder: Path, threads: int | None, as_json: bool) -> None:
     """Decode every image of DIR completely and list the broken ones.
 
-    In TFRecord files the checksums are compared too. Leaves with exit code 4 when an image is broken.
+    In TFRecord files the checksums are compared too. The exit code is 4 when an image is broken.
     """
     import os
 
     from lbsgd.commands.progress import progress
-    from lbsgd.data.formats import open_split
-    from lbsgd.data.verify import broken_samples, repeated_names
+    from lbsgd.data.layout import some
+    from lbsgd.data.stored import open_stored
+    from lbsgd.data.verify import verify as verify_split
     from lbsgd.errors import DataError
 
-    splits = _splits(folder)
-    sources = {name: open_split(split) for name, split in splits.items()}
-    repeated = {name: repeated_names(source) for name, source in sources.items()}
-    broken = {}
-    with progress("verifying", sum(map(len, sources.values()))) as advance:
-        for name, source in sources.items():
-            broken[name] = broken_samples(
-                splits[name], source, threads=threads or len(os.sched_getaffinity(0)), advance=advance
-            )
-    ...
+    splits = open_stored(folder)
+    threads = threads or len(os.sched_getaffinity(0))
+    with progress("verifying", sum(len(stored.source) for stored in splits.values())) as advance:
+        results = {name: verify_split(stored, threads=threads, advance=advance) for name, stored in splits.items()}
+    for name, found in results.items():
+        if found.repeated:
+            click.echo(f"warning: {name} has several images called {some(found.repeated)}", err=True)
+    images = sum(found.images for found in results.values())
+    broken = [{"split": name, "name": e.name, "reason": e.reason} for name, found in results.items() for e in found.broken]
+    repeated = {name: found.repeated for name, found in results.items()}
+    lines = [f"{image['split']}: {image['name']!r}: {image['reason']}" for image in broken]
+    _report(
+        {"folder": str(folder), "images": images, "broken": broken, "repeated_names": repeated},
+        "\n".join([*lines, f"{folder}: {images:,} images, {len(broken):,} broken"]),
+        as_json,
+    )
+    if broken:
+        remedy = "replace them, remove them, or train with --bad-samples replace"
+        raise DataError(f"{len(broken):,} of {images:,} images are broken; {remedy}")
+
+
+def _content(facts: dict[str, Any]) -> str:
+    train, validation, classes = (f"{facts[key]:,}" for key in ("train", "validation", "classes"))
+    return f"{train} images to train on, {validation} to validate, {classes} classes"
+
+
+def _report(facts: dict[str, Any], text: str, as_json: bool) -> None:
+    click.echo(json.dumps(facts, indent=2) if as_json else text)

@@ -55,6 +55,13 @@ DEFAULT_DATA = "synthetic"
     help="Steps timed with communication off, before training, for the scaling efficiency. 0: do not measure it.",
 )
 @reading_options
+@click.option(
+    "--decoder",
+    type=click.Choice(["threads", "dali"]),
+    default="threads",
+    show_default=True,
+    help="What decodes training images; dali uses the rank's GPU and needs `pip install 'lbsgd[dali]'`.",
+)
 @click.pass_context
 def train(ctx: click.Context, /, np: int | None, hosts: str | None, oversubscribe: bool, **options: Any) -> None:
     """Train an image classifier on any number of workers.

@@ -31,14 +31,20 @@ def training_image(source: Source, index: int, settings: "Images", *, seed: int,
     "small": a shift by up to `padding` pixels, what it uncovers black. Both: a horizontal flip for every
     second sample if `flip`. Raises UnreadableSample.
     """
-    flip, *draws = uniforms(DRAWS, Purpose.AUGMENTATION, seed=seed, epoch=epoch, sample=index)
+    flipped, draws = training_draws(index, settings, seed=seed, epoch=epoch)
     size = settings.size
     if settings.kind == "imagenet":
         pixels = source.read(index, lambda height, width: random_crop(height, width, settings, draws))
         pixels = resize(pixels, size, size)
     else:
         pixels = shift(read_square(source, index, size), settings.padding, *draws[:2])
-    return cv2.flip(pixels, 1) if settings.flip and flip < 0.5 else pixels
+    return cv2.flip(pixels, 1) if flipped else pixels
+
+
+def training_draws(index: int, settings: "Images", *, seed: int, epoch: int) -> tuple[bool, list[float]]:
+    """Whether sample `index` is flipped in this epoch, and the numbers in [0, 1) that its crop or shift is made of."""
+    flip, *draws = uniforms(DRAWS, Purpose.AUGMENTATION, seed=seed, epoch=epoch, sample=index)
+    return settings.flip and flip < 0.5, draws
 
 
 def evaluation_image(source: Source, index: int, settings: "Images") -> np.ndarray:

@@ -1,8 +1,7 @@
 """Indexes kept on disk, because listing 1.28 million files, or walking through their shards, should happen once.
 
 An index counts only for what it was made from. Of class folders, it is their names and modification times: a file that is
-added, removed or renamed changes them, one overwritten in place does not. Of shards, it is their names, sizes and
-times.
+added, removed or renamed changes them, one overwritten in place does not. Of shards, it is names, sizes and times.
 """
 
 import hashlib
@@ -143,26 +142,28 @@ def _save(path: Path, index: Index, stamp: Stamp) -> None:
     content = {
         "version": VERSION,
         "stamp": stamp.text,
-        "checksum": _checksum(columns),
         "digest": index.digest,
         "classes": index.classes,
         "shards": index.shards,
     }
+    text = json.dumps(content)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, save(columns, {"lbsgd": json.dumps(content)}))
+    write_atomically(path, save(columns, {"index": text, "checksum": _checksum(text, columns)}))
 
 
 def _load(path: Path, stamp: Stamp) -> Index | None:
     """The index in a file; None without one that is whole, of this version and of this stamp."""
     try:
         with safe_open(path, framework="numpy") as file:
-            content = json.loads((file.metadata() or {}).get("lbsgd", "{}"))
-            if (content.get("version"), content.get("stamp")) != (VERSION, stamp.text):
-                return None
+            metadata = file.metadata() or {}
             columns = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
-    except (OSError, SafetensorError, ValueError):
+    except (OSError, SafetensorError):
         return None
-    return _index(columns, content) if _checksum(columns) == content["checksum"] else None
+    text = metadata.get("index", "")
+    if metadata.get("checksum") != _checksum(text, columns):
+        return None
+    content = json.loads(text)
+    return _index(columns, content) if (content["version"], content["stamp"]) == (VERSION, stamp.text) else None
 
 
 def _index(columns: dict[str, np.ndarray], content: dict) -> Index:
@@ -178,8 +179,9 @@ def _index(columns: dict[str, np.ndarray], content: dict) -> Index:
     )
 
 
-def _checksum(columns: dict[str, np.ndarray]) -> str:
-    checksum = hashlib.sha256()
-    for name in sorted(columns):
-        checksum.update(columns[name])
+def _checksum(text: str, columns: dict[str, np.ndarray]) -> str:
+    checksum = hashlib.sha256(text.encode())
+    for name, column in sorted(columns.items()):
+        checksum.update(f"{name} {column.dtype}".encode())
+        checksum.update(column)
     return checksum.hexdigest()

@@ -1,24 +1,56 @@
-"""What a split holds, in numbers: samples, classes, bytes, and sizes of images as their headers say."""
+"""What a data set holds, in numbers: samples, classes, bytes, and widths and heights as the images' headers say."""
 
 import io
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from lbsgd.data import open_dataset
 from lbsgd.data.decode import FORMATS
+from lbsgd.data.index import Index
+from lbsgd.data.index_cache import cached
+from lbsgd.data.layout import Split
 from lbsgd.data.read_ahead import read_ahead
 from lbsgd.data.source import Source, UnreadableSample
 from lbsgd.data.storage import EncodedSource
+from lbsgd.data.stored import find_stored, open_stored
 
 HEADERS = 1000
-"""Images whose size is looked up: enough for a median, and seconds even on a slow disk."""
+"""Images of a split whose header is read: enough for a median, and seconds even on a slow disk."""
 
 READ_THREADS = 8
 
 
+def describe_dataset(spec: str) -> dict[str, Any]:
+    """ "format", "train" and "validation" of a data set as `open_dataset` takes it; raises as that does."""
+    if spec.partition(":")[0] == "synthetic":
+        dataset = open_dataset(spec)
+        return {"format": "synthetic", "train": describe(dataset.train), "validation": describe(dataset.validation)}
+    indexed = {name: is_indexed(split) for name, split in find_stored(Path(spec)).items()}
+    stored = open_stored(Path(spec))
+    about = {name: describe(source) | describe_storage(source) for name, (_, source) in stored.items()}
+    formats = dict.fromkeys(split.format for split, _ in stored.values())
+    return {"format": " and ".join(formats), **{name: {"indexed": indexed[name], **about[name]} for name in about}}
+
+
+def is_indexed(split: Split) -> bool:
+    """Whether a valid index of the split is kept, in its folder or in the user's cache."""
+
+    def refuse(_: Split) -> Index:
+        raise LookupError
+
+    try:
+        cached(split, refuse)
+    except LookupError:
+        return False
+    return True
+
+
 def describe(source: Source) -> dict[str, Any]:
-    """Samples and classes of any source."""
+    """What any source can tell."""
     counts = np.bincount(source.labels, minlength=len(source.classes))
     return {
         "samples": len(source),
@@ -29,7 +61,7 @@ def describe(source: Source) -> dict[str, Any]:
 
 
 def describe_storage(source: EncodedSource) -> dict[str, Any]:
-    """Bytes, shards and sizes in pixels of images that lie on a disk."""
+    """Shards, bytes, and sizes in pixels."""
     sizes = source.index.sizes
     return {
         "shards": len(source.index.shards),
@@ -42,8 +74,8 @@ def describe_storage(source: EncodedSource) -> dict[str, Any]:
 def describe_pixels(source: EncodedSource) -> dict[str, Any]:
     """Widths and heights of up to HEADERS images, evenly spread over the split. Those without a header are only counted."""
     samples = np.linspace(0, len(source) - 1, min(len(source), HEADERS)).astype(int).tolist()
-    found = [size for _, size in read_ahead(source, samples, lambda i: header_size(source, i), threads=READ_THREADS)]
-    sizes = np.array([size for size in found if not isinstance(size, UnreadableSample)]).reshape(-1, 2)
+    found = read_ahead(source, samples, partial(header_size, source), threads=READ_THREADS)
+    sizes = np.array([size for _, size in found if not isinstance(size, UnreadableSample)]).reshape(-1, 2)
     readable = {"sampled": len(samples), "unreadable": len(samples) - len(sizes)}
     if not len(sizes):
         return readable

@@ -16,7 +16,7 @@ SUFFIXES = (".jpeg", ".jpg", ".png")
 """How the names of images end, in any case."""
 
 VALIDATION_FOLDERS = ("val", "validation")
-COMPRESSED = re.compile(r"\.(tgz|tbz2?|txz|tar\.\w+)$")
+COMPRESSED = re.compile(r"\.(tgz|tbz2?|txz|tar\.\w+)$", re.IGNORECASE)
 PATTERNS = {"tar": re.compile(r"\.tar$"), "tfrecord": re.compile(r"\.tfrecords?$|-\d+-of-\d+$")}
 """File names of the shards of each format."""
 
@@ -80,10 +80,11 @@ def _side_by_side(root: Path, name: str) -> Split | None:
 
 
 def _split(name: str, root: Path, folder: Path, entries: Sequence[os.DirEntry]) -> Split:
-    _refuse_compressed(folder, [entry.name for entry in entries])
     found = {"folder": [entry.name for entry in entries if entry.is_dir()]}
     for kind, pattern in PATTERNS.items():
         found[kind] = [entry.name for entry in entries if pattern.search(entry.name) and entry.is_file()]
+    if not found["folder"]:
+        _refuse_compressed(folder, [entry.name for entry in entries])
     kinds = [kind for kind, names in found.items() if names]
     if not kinds:
         held = f"only {some([entry.name for entry in entries])}" if entries else "nothing"

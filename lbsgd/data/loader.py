@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, repeat
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 import cv2
 import numpy as np
@@ -49,15 +49,24 @@ def in_ordinary_memory(shape: tuple[int, ...]) -> np.ndarray:
     return np.empty(shape, np.uint8)
 
 
+class DeviceImages(Protocol):
+    """Images on a GPU, which `from_dlpack` of any framework makes its own tensor of without copying."""
+
+    def __dlpack__(self, *, stream: int | None = None) -> object: ...
+    def __dlpack_device__(self) -> tuple[int, int]: ...
+    def as_cpu(self) -> np.typing.ArrayLike: ...
+
+
 @dataclass(frozen=True)
 class Batch:
     """Images and their labels; the first `valid` are real, the rest fills an evaluation's last batch up.
 
-    images: uint8 [count, size, size, 3], RGB, C-contiguous; written over once the second next batch is asked for.
+    images: uint8 [count, size, size, 3], RGB, C-contiguous; written over once the second next batch is asked for. They lie
+    on a GPU when it decoded them (dali.py).
     labels: int64 [count].
     """
 
-    images: np.ndarray
+    images: np.ndarray | DeviceImages
     labels: np.ndarray
     valid: int
 
@@ -94,10 +103,44 @@ def training_batches(
     take. prefetch: how many batches may be in the making besides those in use, within PREFETCH_BYTES.
     Raises UnreadableSample, at the batch it belongs to, when an image cannot be read and may not be replaced.
     """
-    bad_samples = bad_samples or BadSamples(FAIL)
 
     def image_of(epoch: int, sample: int) -> np.ndarray:
         return training_image(source, sample, settings, seed=order.seed, epoch=epoch)
+
+    return ordered_batches(
+        source,
+        order,
+        image_of,
+        (settings.size, settings.size, 3),
+        rank=rank,
+        world_size=world_size,
+        start_iteration=start_iteration,
+        stop_iteration=stop_iteration,
+        threads=threads,
+        bad_samples=bad_samples or BadSamples(FAIL),
+        timeout=timeout,
+        allocate=allocate,
+        prefetch=prefetch,
+    )
+
+
+def ordered_batches(
+    source: Source,
+    order: Order,
+    image_of: Callable[[int, int], Any],
+    shape: tuple[int, ...],
+    *,
+    rank: int,
+    world_size: int,
+    start_iteration: int,
+    stop_iteration: int,
+    threads: int,
+    bad_samples: BadSamples,
+    timeout: float,
+    allocate: Allocate,
+    prefetch: int,
+) -> Generator[Batch, None, None]:
+    """As `training_batches`, of whatever `image_of` makes of an epoch and a sample, each of `shape`."""
 
     def prepare(item: Item) -> Prepared:
         epoch, sample = item
@@ -112,7 +155,7 @@ def training_batches(
         epoch = order.epoch(iteration)
         return [(epoch, sample) for sample in order.share(iteration, rank, world_size).tolist()]
 
-    shape = (order.global_batch // world_size, settings.size, settings.size, 3)
+    shape = (order.global_batch // world_size, *shape)
     maker = _BatchMaker(source, shape, prepare, bad_samples, threads, timeout, allocate)
     return maker.make(map(items, range(start_iteration, stop_iteration)), prefetch)
 
@@ -177,6 +220,7 @@ class _BatchMaker:
         self._source, self._shape, self._prepare, self._bad_samples = source, shape, prepare, bad_samples
         self._threads, self._timeout, self._allocate = threads, timeout, allocate
         self._free: list[np.ndarray] = []
+        self._blocked_once: set[Item] = set()
 
     def make(self, shares: Iterable[list[Item]], prefetch: int) -> Generator[Batch, None, None]:
         """A batch of each share, in order, at most `prefetch` of them ahead."""
@@ -227,6 +271,7 @@ class _BatchMaker:
     def _blocked(self, item: Item, seconds: float) -> None:
         _, sample = item
         error = UnreadableSample(self._source.name(sample), f"reading it has not ended within {seconds:g} s")
-        if sample in self._bad_samples.known:  # what should replace it blocks as well
+        if item in self._blocked_once:  # what should replace it blocks as well
             raise error
+        self._blocked_once.add(item)
         self._bad_samples.report(sample, error)

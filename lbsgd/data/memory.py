@@ -19,18 +19,18 @@ class MemoryCache:
     def __init__(self, source: Source, limit_bytes: int = LIMIT_BYTES) -> None:
         self.classes, self.labels, self.digest = source.classes, source.labels, source.digest
         self.name = source.name
-        self._source = source
+        self.source = source
         self._share = limit_bytes / len(source)
         self._kept: dict[int, np.ndarray] = {}
 
     def __len__(self) -> int:
-        return len(self._source)
+        return len(self.source)
 
     def read(self, index: int, choose: ChooseCrop | None = None) -> np.ndarray:
         """As Source.read, read-only."""
         pixels = self._kept.get(index)
         if pixels is None:
-            pixels = self._source.read(index)
+            pixels = self.source.read(index)
             pixels.flags.writeable = False
             if pixels.nbytes <= self._share:
                 self._kept[index] = pixels

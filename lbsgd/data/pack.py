@@ -62,7 +62,7 @@ def pack(
     """Pack the splits "train" and "validation" into `folder`, or finish what was begun there.
 
     The classes.txt of a split is written last: without it, the split is unfinished.
-    format: of SHARD_FORMATS. shard_bytes: a shard is no larger unless a single image is.
+    format: of SHARD_FORMATS. shard_bytes: a shard is hardly larger, unless a single image is.
     Raises UsageError when the folder holds something else or another process packs into it, DataError when an image cannot be
     read or a class cannot be listed, EnvironmentNotReady when the folder cannot be written to or has too little space.
     """
@@ -100,7 +100,7 @@ def plan(name: str, source: EncodedSource, folder: Path, format: str, shard_byte
     """The shards of a split, in order; every sample is in one."""
     shard_format = SHARD_FORMATS[format](name, source.index)
     ends = np.cumsum(shard_format.stored_bytes())
-    ranges = list(_ranges(ends, shard_bytes))
+    ranges = list(shard_ranges(ends, shard_bytes))
     return [
         Shard(
             path=folder / shard_format.shard_name(number, len(ranges)),
@@ -113,7 +113,7 @@ def plan(name: str, source: EncodedSource, folder: Path, format: str, shard_byte
     ]
 
 
-def _ranges(ends: np.ndarray, limit: int) -> Iterator[range]:
+def shard_ranges(ends: np.ndarray, limit: int) -> Iterator[range]:
     """Consecutive samples that take no more than `limit` together, at least one. ends: int64, where each sample ends."""
     start = before = 0
     while start < len(ends):

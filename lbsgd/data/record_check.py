@@ -36,19 +36,21 @@ def record_starts(path: Path) -> np.ndarray:
     """Where each record begins: int64 [records]."""
     starts = []
     try:
-        with open(open_regular(path), "rb", buffering=0) as file:
+        with os.fdopen(open_regular(path), "rb", buffering=0) as file:
             size = os.fstat(file.fileno()).st_size
             while (start := file.tell()) < size:
                 starts.append(start)
                 file.seek(parse_header(file.read(HEADER_BYTES)) + FOOTER_BYTES, os.SEEK_CUR)
-    except (OSError, ValueError) as error:
-        raise broken_shard(path, error) from error
+    except OSError as error:
+        raise broken_shard(path, error.strerror) from error
+    except ValueError as error:
+        raise broken_shard(path, f"record {len(starts) - 1} is damaged: {error}") from error
     return np.array(starts, np.int64)
 
 
 def _is_intact(path: Path, start: int) -> bool:
     """Whether writing the record's data again gives the same bytes."""
-    with open(open_regular(path), "rb") as file:
+    with os.fdopen(open_regular(path), "rb") as file:
         file.seek(start)
         header = file.read(HEADER_BYTES)
         data = file.read(parse_header(header))

@@ -13,6 +13,7 @@ import numpy as np
 from lbsgd.data.index import Index, Names
 from lbsgd.data.layout import SUFFIXES
 from lbsgd.data.tfrecord_format import encode_example, write_record
+from lbsgd.errors import DataError
 
 BLOCK = 512
 """Bytes; a tar file consists of such blocks."""
@@ -62,10 +63,18 @@ class WebDataset:
 
 
 class TFRecord:
-    """One tf.train.Example a record, labels from 1, the class's name as its synset."""
+    """One tf.train.Example a record, labels from 1, the class's name as its synset.
+
+    Raises DataError for a class without images: nothing but images tells which classes there are.
+    """
 
     def __init__(self, split: str, index: Index) -> None:
         self._split, self._index = split, index
+        if missing := sorted(set(range(len(index.classes))) - set(np.unique(index.labels).tolist())):
+            raise DataError(
+                f"TFRecord files cannot hold classes without images, such as {index.classes[missing[0]]!r} of {split}; "
+                "give it one, or pack with --format webdataset"
+            )
 
     def stored_bytes(self) -> np.ndarray:
         return EXAMPLE_BYTES + self._index.sizes
@@ -96,8 +105,7 @@ def member_names(index: Index) -> Iterator[str]:
     for sample, label in enumerate(index.labels.tolist()):
         _, _, filename = index.names[sample].rpartition("/")
         stem, suffix = _split_suffix(filename)
-        key = f"{folders[label]}/{re.sub(r'[.\0]', '_', stem)}"
-        yield _unique(key, taken) + suffix
+        yield _unique(f"{folders[label]}/{_without_dots(stem)}", taken) + suffix
 
 
 def tar_member(name: str, content: bytes) -> bytes:
@@ -115,6 +123,10 @@ def _split_suffix(filename: str) -> tuple[str, str]:
     """Stem and suffix; ".jpg" where the name tells no type of image. The content decides how it is decoded."""
     stem, dot, extension = filename.rpartition(".")
     return (stem, dot + extension) if dot + extension.lower() in SUFFIXES else (filename, ".jpg")
+
+
+def _without_dots(stem: str) -> str:
+    return re.sub(r"[.\0]", "_", stem)
 
 
 def _unique(key: str, taken: dict[str, int]) -> str:

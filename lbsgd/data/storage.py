@@ -61,7 +61,8 @@ class Shards:
             os.close(descriptor)
 
     def place(self, sample: int) -> str:
-        return f"{self._index.shards[self._index.shard_of[sample]]}:{self._index.names[sample]}"
+        shard, name = self._index.shards[self._index.shard_of[sample]], self._index.names[sample]
+        return name if name.startswith(f"{shard}:") else f"{shard}:{name}"  # a record without a file name is "<shard>:<number>"
 
     def encoded(self, sample: int) -> bytes:
         size = int(self._index.sizes[sample])

@@ -47,12 +47,20 @@ def _listed_classes(path: Path) -> list[str] | None:
 
 
 def _members(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    """The regular files; hidden ones, such as macOS adds, are passed over."""
+    """The regular files; hidden names, such as macOS adds, are passed over."""
     while member := archive.next():
         archive.members = []  # it would keep all of them
         member.name = member.name.removeprefix("./")
-        if member.isreg() and not member.name.startswith(".") and "/." not in member.name:
+        if member.name.startswith(".") or "/." in member.name:
+            continue
+        if member.isreg():
             yield member
+        elif (member.islnk() or member.issym()) and _is_image(member):
+            raise ValueError(f"{member.name!r} is only a link; archive what it points to (tar -h --hard-dereference)")
+
+
+def _is_image(member: tarfile.TarInfo) -> bool:
+    return member.name.lower().endswith(SUFFIXES)
 
 
 def _key(member: tarfile.TarInfo) -> tuple[str, str]:
@@ -62,7 +70,7 @@ def _key(member: tarfile.TarInfo) -> tuple[str, str]:
 
 def _samples(archive: tarfile.TarFile, members: Sequence[tarfile.TarInfo]) -> Iterator[Sample]:
     """The sample that these members with one key are, or several without labels; none without an image."""
-    images = [member for member in members if member.name.lower().endswith(SUFFIXES)]
+    images = list(filter(_is_image, members))
     label = _label(archive, members) if images else None
     if label is not None and len(images) > 1:
         raise ValueError(f"{some([image.name for image in images])} are one sample, which can have only one image")

@@ -1,29 +1,33 @@
-"""Which images of a split cannot be decoded completely or are not what their checksums say, and which names are used twice."""
+"""Which images of a data folder cannot be decoded completely or differ from their checksums, and which names are used twice."""
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 
-from lbsgd.data.layout import Split
 from lbsgd.data.read_ahead import read_ahead
 from lbsgd.data.readers import READ_TIMEOUT
 from lbsgd.data.record_check import record_check
 from lbsgd.data.source import UnreadableSample
 from lbsgd.data.storage import EncodedSource
+from lbsgd.data.stored import Stored
 
 
-def broken_samples(
-    split: Split,
-    source: EncodedSource,
-    *,
-    threads: int,
-    advance: Callable[[int], None],
-    timeout: float = READ_TIMEOUT,
-) -> list[UnreadableSample]:
-    """The images of a split that cannot be used, by their paths, in their order.
+@dataclass(frozen=True)
+class Verified:
+    """broken: by their paths, in their order. repeated: names that several images have, where a name is not a path."""
+
+    images: int
+    broken: list[UnreadableSample]
+    repeated: list[str]
+
+
+def verify(stored: Stored, *, threads: int, advance: Callable[[int], None], timeout: float = READ_TIMEOUT) -> Verified:
+    """Read and decode every image of a split.
 
     advance: takes how many more were looked at. timeout: seconds after which a read counts as failed.
     Raises DataError when the records of a TFRecord file cannot be found.
     """
+    split, source = stored
     is_intact = record_check(split.folder, source.index) if split.format == "tfrecord" else lambda sample: True
 
     def read(sample: int) -> None:
@@ -36,7 +40,7 @@ def broken_samples(
         if isinstance(outcome, UnreadableSample):
             broken.append(UnreadableSample(f"{split.folder.parent}/{source.name(sample)}", outcome.reason))
         advance(1)
-    return broken
+    return Verified(len(source), broken, repeated_names(source))
 
 
 def repeated_names(source: EncodedSource) -> list[str]:

@@ -1,4 +1,4 @@
-"""Every command of the README works as printed, in order, in an empty folder; its two trainings learn the digits."""
+"""Every command of the README and of docs/ works as printed, in order, in an empty folder; the README's trainings learn."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGES = ("README.md", "CONTRIBUTING.md")
+PAGES = ("README.md", "CONTRIBUTING.md", *(f"docs/{page.name}" for page in sorted((ROOT / "docs").glob("*.md"))))
 FIXED_KEYS = {
     "schema": (), "id": (), "status": (), "framework": (), "command": (), "environment": (),
     "world": ("size", "local_size", "hosts", "launcher"),
@@ -30,12 +30,18 @@ def commands(page: str) -> list[str]:
 
 
 MAKE = [line for page in PAGES for line in commands(page) if line.startswith("make ")]
-LBSGD = [line for line in commands("README.md") if not line.startswith("make ")]
+LBSGD = [(page, line) for page in PAGES if page != "CONTRIBUTING.md" for line in commands(page) if not line.startswith("make ")]
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("readme")
+def folders(tmp_path_factory) -> dict[str, Path]:
+    """An empty folder for each page."""
+    return {page: tmp_path_factory.mktemp(Path(page).stem) for page in PAGES}
+
+
+@pytest.fixture(scope="module")
+def folder(folders) -> Path:
+    return folders["README.md"]
 
 
 @pytest.mark.parametrize("command", MAKE)
@@ -44,10 +50,12 @@ def test_make_targets_exist(command):
     subprocess.run(["bash", "-c", command.replace("make", "make --dry-run", 1)], cwd=ROOT, check=True, capture_output=True)
 
 
-@pytest.mark.parametrize("command", LBSGD)
-def test_command_works_as_printed(command, folder):
+@pytest.mark.parametrize("page, command", LBSGD)
+def test_command_works_as_printed(page, command, folders):
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    done = subprocess.run(["bash", "-c", command], cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=folders[page], env=environment, capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -1,0 +1,88 @@
+"""From what the ranks measured to what is reported: speed, efficiency with its spread, and the parts of a step. Pure."""
+
+from collections.abc import Sequence
+from statistics import fmean, median
+from typing import Any
+
+import numpy as np
+
+RESAMPLES = 2000
+CONFIDENCE = 0.95
+
+Measurement = dict[str, Any]
+"""One round, as lbsgd.scaling.measure gives it."""
+
+
+def size_figures(repeats: Sequence[Measurement]) -> dict[str, Any]:
+    """Of one size: images_per_second, images_per_second_per_worker, step_ms (p50, p90), parts_ms and allreduce_ms.
+
+    Medians over the rounds; a step is as long as on its slowest rank.
+    """
+    rate = median(_images_per_second(one) for one in repeats)
+    steps = [step for one in repeats for step in one["step_ms"]]
+    p50, p90 = np.percentile(steps, (50, 90)).tolist()
+    exchanges = [one["allreduce_ms"] for one in repeats if one["allreduce_ms"] is not None]
+    return {
+        "images_per_second": rate,
+        "images_per_second_per_worker": rate / len(repeats[0]["ranks"]),
+        "step_ms": {"p50": p50, "p90": p90},
+        "parts_ms": parts(repeats),
+        "allreduce_ms": median(exchanges) if exchanges else None,
+    }
+
+
+def parts(repeats: Sequence[Measurement]) -> dict[str, float]:
+    """Where the milliseconds of a mean step went; they sum to it.
+
+    compute: the median rank's step without communication. straggler: what the slowest rank takes longer. communication: what
+    a step with communication takes longer than the slowest rank without, so what backward did not hide. data: waiting for
+    images. other: the loop's own work. remainder: what these, each measured by itself, do not add up to.
+    """
+    rounds = [_parts_of(one) for one in repeats]
+    mean = {name: fmean(one[name] for one in rounds) for name in rounds[0]}
+    whole = fmean(step for one in repeats for step in one["step_ms"])
+    return {**mean, "remainder": whole - sum(mean.values())}
+
+
+def _parts_of(one: Measurement) -> dict[str, float]:
+    ranks = one["ranks"]
+    compute = [rank["compute_ms"] for rank in ranks]
+    busy = fmean(rank["step_ms"] - rank["data_ms"] - rank["other_ms"] for rank in ranks)
+    exposed = max(0.0, busy - max(compute)) if len(ranks) > 1 else 0.0
+    return {
+        "compute": median(compute),
+        "straggler": max(compute) - median(compute),
+        "communication": exposed,
+        "data": fmean(rank["data_ms"] for rank in ranks),
+        "other": fmean(rank["other_ms"] for rank in ranks),
+    }
+
+
+def efficiency(repeats: Sequence[Measurement], baseline: Sequence[Measurement]) -> tuple[float, tuple[float, float]]:
+    """(images/s a worker) over the baseline's, and its bootstrap interval.
+
+    Rounds are drawn again with replacement, and within each its steps: the spread of both is in it.
+    """
+    workers, baseline_workers = len(repeats[0]["ranks"]), len(baseline[0]["ranks"])
+    value = median(map(_images_per_second, repeats)) / workers / (median(map(_images_per_second, baseline)) / baseline_workers)
+    generator = np.random.default_rng(0)
+    ratios = _resampled(repeats, generator) / workers / (_resampled(baseline, generator) / baseline_workers)
+    low, high = np.quantile(ratios, ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2)).tolist()
+    return value, (low, high)
+
+
+def _images_per_second(one: Measurement) -> float:
+    return 1000 * one["images_per_step"] / fmean(one["step_ms"])
+
+
+def _resampled(repeats: Sequence[Measurement], generator: np.random.Generator) -> np.ndarray:
+    """Medians over rounds of images a second, of RESAMPLES redrawn sets of rounds: float64 [RESAMPLES]."""
+    rates = np.empty((RESAMPLES, len(repeats)))
+    for column in range(len(repeats)):
+        chosen = generator.integers(len(repeats), size=RESAMPLES)
+        for index, one in enumerate(repeats):
+            steps = np.asarray(one["step_ms"])
+            drawn = np.flatnonzero(chosen == index)
+            means = steps[generator.integers(len(steps), size=(len(drawn), len(steps)))].mean(axis=1)
+            rates[drawn, column] = 1000 * one["images_per_step"] / means
+    return np.median(rates, axis=1)
