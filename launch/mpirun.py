@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from lbsgd.errors import EnvironmentNotReady
 
@@ -80,14 +81,14 @@ def console_script() -> str:
     return str(Path(sys.executable).parent / "lbsgd")
 
 
-def run(argv: list[str]) -> int:
-    """Run mpirun and return its exit code.
+def run(argv: list[str], *, environment: Mapping[str, str] | None = None, output: BinaryIO | None = None) -> int:
+    """Run mpirun and return its exit code. environment: its variables instead of ours; output: where all it says goes.
 
     SIGINT, SIGTERM and SIGHUP (unless ignored, as under nohup) become SIGUSR2, which mpirun passes to all ranks at once:
     they save their state and leave. The second signal, or GRACE_SECONDS, ends them; mpirun's own handling would leave the
     ranks one second. The exit code is then 130 after Ctrl-C and 143 after all others.
     """
-    process = subprocess.Popen(argv, start_new_session=True)
+    process = subprocess.Popen(argv, env=environment, stdout=output, stderr=output, start_new_session=True)
     received: list[int] = []
 
     def forward(number: int, _frame) -> None:

@@ -18,8 +18,8 @@ COMMANDS = {
         "Show what a run would do: every derived number, the rule it comes from, and what to beware of.",
     ),
     "runs": ("lbsgd.commands.runs:runs", "List, show and compare recorded runs."),
-    "bench": ("lbsgd.commands.bench:bench", "Measure what limits a run."),
-    "data": ("lbsgd.commands.data:data", "Make data sets."),
+    "bench": ("lbsgd.commands.bench:bench", "Measure how training scales over numbers of workers, and what limits it."),
+    "data": ("lbsgd.commands.data:data", "Make, describe, index, pack and verify data sets."),
     "horovod": ("lbsgd.commands.horovod:horovod", "Build Horovod for this environment, or check it."),
 }
 

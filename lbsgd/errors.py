@@ -37,6 +37,12 @@ class CheckpointError(LbsgdError):
     exit_code = 5
 
 
+class TargetMissed(LbsgdError):
+    """Everything worked, but not as well as was required."""
+
+    exit_code = 6
+
+
 class Interrupted(LbsgdError):
     """A signal ended the run after its state was saved."""
 

@@ -3,15 +3,33 @@
 import json
 import os
 from dataclasses import asdict
+from typing import Any
 
 import click
 
+from lbsgd.commands.bench_scaling import bench_rank, bench_scaling_options, run_scaling
 from lbsgd.commands.options import POSITIVE, data_option
 
 
-@click.group()
-def bench() -> None:
-    """Measure what limits a run."""
+@click.group(invoke_without_command=True)
+@bench_scaling_options
+@click.pass_context
+def bench(ctx: click.Context, /, **options: Any) -> None:
+    """Measure how training scales over numbers of workers, and what limits it.
+
+    Each number of workers is started as a job of its own on this host, on --hosts, or on the hosts of the Slurm, PBS, LSF or
+    MPIJob allocation that this runs in. The study lies in RUNS/<utc>-bench: bench.json, bench.csv, bench.md, bench.png. The
+    same command goes on with a study that was stopped or had sizes that failed.
+
+    \b
+      lbsgd bench --gpus 8,64,256
+      lbsgd bench --gpus 1,2 --framework torch,tensorflow --model resnet18
+    """
+    if ctx.invoked_subcommand is None:
+        run_scaling(**options)
+
+
+bench.add_command(bench_rank)
 
 
 @bench.command("input")

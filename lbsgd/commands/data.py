@@ -15,7 +15,7 @@ MEGABYTE = 10**6
 
 @click.group()
 def data() -> None:
-    """Make data sets."""
+    """Make, describe, index, pack and verify data sets."""
 
 
 @data.command()
@@ -45,7 +45,7 @@ def demo(folder: Path, as_json: bool) -> None:
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Start of all random numbers.")
 @JSON
 def generate(folder: Path, train: int, val: int, classes: int, seed: int, as_json: bool) -> None:
-    """Draw photographs of the sizes and bytes of ImageNet's and write them to DIR.
+    """Write drawn photographs, large as ImageNet's, to DIR.
 
     For tests and benchmarks of the input: the same numbers and seed give the same files.
     """
@@ -61,9 +61,10 @@ def generate(folder: Path, train: int, val: int, classes: int, seed: int, as_jso
 @click.option("--force", is_flag=True, help="List all of DIR even if its index is valid.")
 @JSON
 def index(folder: Path, force: bool, as_json: bool) -> None:
-    """List DIR once and keep the list in DIR/.lbsgd, for every host and rank.
+    """List DIR once and keep the list in DIR/.lbsgd.
 
-    Without it, each user on each host lists DIR at the first run. An index that does not fit what lies in DIR is never used.
+    Every host and rank finds it there. Without it, each user on each host lists DIR at the first run. An index that
+    does not fit what lies in DIR is never used.
     """
     from lbsgd.data.formats import build_index
     from lbsgd.data.index_cache import shared_path, write_index
@@ -90,7 +91,7 @@ def index(folder: Path, force: bool, as_json: bool) -> None:
 @click.argument("spec", metavar="DIR")
 @JSON
 def info(spec: str, as_json: bool) -> None:
-    """Count what DIR holds: samples, classes, bytes, and widths and heights of images.
+    """Count what DIR holds: samples, classes, bytes, pixels.
 
     Widths and heights are read from the headers of up to 1,000 images of each split. DIR may be synthetic:... too.
     """
@@ -115,7 +116,7 @@ def info(spec: str, as_json: bool) -> None:
 @click.option("--shard-mb", type=POSITIVE, default=256, show_default=True, help="Largest size of a shard, in megabytes.")
 @JSON
 def pack(folder: Path, out: Path, format_name: str, shard_mb: int, as_json: bool) -> None:
-    """Pack DIR into shards in OUT: a few large files instead of one an image.
+    """Pack DIR into shards in OUT, a few large files.
 
     Images are copied as they are, in the same order. A pack that was interrupted goes on when the same command runs again.
     """
@@ -139,7 +140,7 @@ def pack(folder: Path, out: Path, format_name: str, shard_mb: int, as_json: bool
 @click.option("--threads", type=POSITIVE, help="Threads that read and decode.  [default: one a core]")
 @JSON
 def verify(folder: Path, threads: int | None, as_json: bool) -> None:
-    """Decode every image of DIR completely and list the broken ones.
+    """Decode every image of DIR and list the broken ones.
 
     In TFRecord files the checksums are compared too. The exit code is 4 when an image is broken.
     """

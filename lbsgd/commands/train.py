@@ -1,7 +1,5 @@
 """`lbsgd train`: the command line of a training run, as one rank of it or as the one that starts the ranks."""
 
-import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,8 @@ from lbsgd.commands.options import (
     run_options,
     runs_option,
 )
-from lbsgd.errors import LbsgdError, UsageError
+from lbsgd.commands.ranks import leave_to_ranks, ranks_options
+from lbsgd.errors import LbsgdError
 
 DEFAULT_DATA = "synthetic"
 
@@ -31,9 +30,7 @@ DEFAULT_DATA = "synthetic"
 )
 @recipe_options
 @run_options
-@click.option("--np", "-np", "np", type=POSITIVE, help="Start this many ranks with mpirun.  [default: be one rank]")
-@click.option("--hosts", "-H", metavar="HOST:SLOTS,...", help="With --np: the hosts to start the ranks on.")
-@click.option("--oversubscribe", is_flag=True, help="With --np: allow more ranks than GPUs or CPU cores.")
+@ranks_options
 @click.option(
     "--run-dir",
     type=click.Path(path_type=Path, file_okay=False),
@@ -72,28 +69,9 @@ def train(ctx: click.Context, /, np: int | None, hosts: str | None, oversubscrib
       horovodrun -np 256 lbsgd train --framework torch --data /data/imagenet
       lbsgd train --framework tensorflow --np 2 --recipe demo --data digits
     """
-    from lbsgd.world import launched
-
-    found = launched()
-    if found is None and (np is not None or hosts is not None):
-        ctx.exit(start_ranks(np, hosts, oversubscribe))
-    if np is not None and found is not None and np != found[1]:
-        raise UsageError(f"--np {np}, but {found[0]} started {found[1]} ranks; leave --np out under a launcher")
+    leave_to_ranks(ctx, np, hosts, oversubscribe)
     recipe_given = ctx.get_parameter_source("recipe") is not ParameterSource.DEFAULT
     run_as_rank(recipe_given, **options)
-
-
-def start_ranks(np: int | None, hosts: str | None, oversubscribe: bool) -> int:
-    """Start this same command as `np` ranks and return their exit code."""
-    from lbsgd.launch import mpirun, slots
-
-    if np is None:
-        np = sum(slots.parse_hosts(hosts).values())
-    if not oversubscribe:
-        slots.require_slots(np, hosts)
-    mpirun.require_mpirun()
-    job = mpirun.Job(np=np, command=(mpirun.console_script(), *sys.argv[1:]), hosts=hosts, oversubscribe=oversubscribe)
-    return mpirun.run(mpirun.render(job, os.environ, mpirun.remote_prefix()))
 
 
 def run_as_rank(recipe_given: bool, **options: Any) -> None:

@@ -14,7 +14,7 @@ def open_dataset(spec: str) -> "Dataset":
     "synthetic:train=1024,val=128,classes=10,size=32". A folder of that name is "./synthetic".
     Raises DataError when the folder cannot be used, UsageError when synthetic data is misdescribed.
     """
-    from lbsgd.data.formats import open_folder
+    from lbsgd.data.stored import open_folder
     from lbsgd.data.synthetic import open_synthetic, parse_shape
 
     kind, _, shape = spec.partition(":")

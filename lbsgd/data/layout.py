@@ -20,6 +20,9 @@ COMPRESSED = re.compile(r"\.(tgz|tbz2?|txz|tar\.\w+)$", re.IGNORECASE)
 PATTERNS = {"tar": re.compile(r"\.tar$"), "tfrecord": re.compile(r"\.tfrecords?$|-\d+-of-\d+$")}
 """File names of the shards of each format."""
 
+PACK_RECORD = ".lbsgd-pack.json"
+"""What `lbsgd data pack` keeps in the folder it fills."""
+
 CLASSES_FILE = "classes.txt"
 """Beside shards, it may name the classes, one a line, in the order of their labels."""
 
@@ -55,7 +58,15 @@ def find_splits(root: Path) -> tuple[Split, Split]:
     if missing:
         needed = "it needs train/<class>/ and val/<class>/ folders, or tar or TFRecord shards of both"
         raise DataError(f"{str(root)!r} has no {' and no '.join(missing)}; {needed}")
+    for split in (train, validation):
+        _require_complete(split)
     return train, validation
+
+
+def _require_complete(split: Split) -> None:
+    """The list of classes is what a pack writes last; TFRecords say in their names how many there are."""
+    if split.format == "tar" and (split.root / PACK_RECORD).exists() and not (split.folder / CLASSES_FILE).exists():
+        raise DataError(f"{str(split.root)!r} is a pack that was not finished; run the same `lbsgd data pack` again")
 
 
 def some(names: Sequence[str]) -> str:

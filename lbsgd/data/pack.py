@@ -15,16 +15,13 @@ from pathlib import Path
 import numpy as np
 from filelock import AcquireReturnProxy, FileLock
 
-from lbsgd.data.layout import CLASSES_FILE
+from lbsgd.data.layout import CLASSES_FILE, PACK_RECORD
 from lbsgd.data.read_ahead import read_ahead
 from lbsgd.data.shard_formats import SHARD_FORMATS, ShardFormat
 from lbsgd.data.source import UnreadableSample
 from lbsgd.data.storage import EncodedSource
 from lbsgd.errors import DataError, EnvironmentNotReady, UsageError
 from lbsgd.files import write_atomically, write_json
-
-RECORD = ".lbsgd-pack.json"
-"""Of what an output folder holds shards, and how large ones."""
 
 SCHEMA = 1
 READ_THREADS = 8
@@ -84,7 +81,7 @@ def pack(
         if missing or not all(path.exists() for path in lists):
             with _locked(folder):
                 _require_space(folder, missing)
-                write_json(folder / RECORD, facts)
+                write_json(folder / PACK_RECORD, facts)
                 _write_shards(missing, sum(len(shard.samples) for shard in shards), show_progress)
                 for path in lists:
                     write_atomically(path, classes)
@@ -129,7 +126,7 @@ def _classes_file(classes: Sequence[str]) -> bytes:
 
 
 def _require_same(folder: Path, facts: dict) -> None:
-    record = folder / RECORD
+    record = folder / PACK_RECORD
     if record.exists():
         if json.loads(record.read_text()) != facts:
             raise UsageError(

@@ -14,7 +14,7 @@ from lbsgd.data.stored import Stored
 
 @dataclass(frozen=True)
 class Verified:
-    """broken: by their paths, in their order. repeated: names that several images have, where a name is not a path."""
+    """broken: by their paths, in their order. repeated: names that several images in shards have."""
 
     images: int
     broken: list[UnreadableSample]
@@ -40,7 +40,7 @@ def verify(stored: Stored, *, threads: int, advance: Callable[[int], None], time
         if isinstance(outcome, UnreadableSample):
             broken.append(UnreadableSample(f"{split.folder.parent}/{source.name(sample)}", outcome.reason))
         advance(1)
-    return Verified(len(source), broken, repeated_names(source))
+    return Verified(len(source), broken, repeated_names(source) if split.shards else [])
 
 
 def repeated_names(source: EncodedSource) -> list[str]:

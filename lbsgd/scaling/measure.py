@@ -16,13 +16,16 @@ from lbsgd.schedule import Schedule
 from lbsgd.steps import Step, take_steps
 from lbsgd.world import World
 
+ROUND_SECONDS = 5.0
+LEAST_STEPS, MOST_STEPS = 5, 100
+
 
 @dataclass(frozen=True, kw_only=True)
 class Rounds:
-    """How much is measured. warm_up: steps that are not counted; steps: of each kind in a round."""
+    """How much is measured. warm_up: steps that are not counted. steps: of each kind in a round; None: ROUND_SECONDS of them."""
 
     warm_up: int
-    steps: int
+    steps: int | None
     repeats: int
 
 
@@ -43,17 +46,23 @@ def measure(
         return list(take_steps(backend, batches, constant, [next(position) for _ in range(count)], communicate=communicate))
 
     take(rounds.warm_up, communicate=False)
-    take(rounds.warm_up, communicate=True)
+    settled = take(rounds.warm_up, communicate=True)
+    steps = rounds.steps or _steps_in_a_round(world, settled)
     _time(world, exchange, 2)
     state = backend.export_state()
     measurements = []
     for _ in range(rounds.repeats):
-        alone = take(rounds.steps, communicate=False)
+        alone = take(steps, communicate=False)
         backend.import_state(state)  # without communication the replicas drift apart
-        whole = take(rounds.steps, communicate=True)
-        alone_ms, exchange_ms = _busy_ms(alone), _time(world, exchange, max(3, rounds.steps // 4)) if world.size > 1 else None
+        whole = take(steps, communicate=True)
+        alone_ms, exchange_ms = _busy_ms(alone), _time(world, exchange, max(3, steps // 4)) if world.size > 1 else None
         measurements.append(_gather(world, whole, alone_ms, exchange_ms, images_per_step, gradient_bytes))
     return measurements
+
+
+def _steps_in_a_round(world: World, settled: list[Step]) -> int:
+    """As many as fill ROUND_SECONDS at the pace of the last one, within LEAST_STEPS and MOST_STEPS; the same on all ranks."""
+    return world.broadcast(max(LEAST_STEPS, min(MOST_STEPS, round(ROUND_SECONDS / settled[-1].seconds))))
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,44 @@
+"""One TensorFlow tensor summed over the ranks through Horovod, for `lbsgd bench allreduce` to time."""
+
+from collections.abc import Callable
+from typing import Any
+
+import horovod.tensorflow as hvd
+import numpy as np
+import tensorflow as tf
+
+from lbsgd.allreduce_speed import Way
+from lbsgd.backends.contract import Job
+from lbsgd.backends.tensorflow.backend import choose_device
+
+
+class HorovodAllreduce(Way):
+    """Horovod on tensors where the TensorFlow backend has its gradients. TensorFlow's tensors never change in place."""
+
+    name = "horovod"
+    in_place = False
+
+    def __init__(self, job: Job) -> None:
+        self._comm = job.world.comm
+        self._device = choose_device(job)
+
+    def start(self) -> None:
+        hvd.init(self._comm)
+
+    def collective(self, values: np.ndarray, in_place: bool) -> Callable[[], tf.Tensor]:
+        tensor = tf.constant(values)
+        name = f"bench.{values.nbytes}"
+        reduce = tf.function(lambda mine: hvd.allreduce(mine, name=name, op=hvd.Sum))
+
+        def run() -> tf.Tensor:
+            total = reduce(tensor)
+            tf.test.experimental.sync_devices()
+            return total
+
+        return run
+
+    def to_array(self, total: tf.Tensor) -> np.ndarray:
+        return total.numpy()
+
+    def environment(self) -> dict[str, Any]:
+        return {"framework": "tensorflow", "device": self._device, "nccl": bool(hvd.nccl_built())}

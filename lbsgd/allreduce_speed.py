@@ -1,0 +1,229 @@
+"""How fast the ranks sum an array of each of many sizes, and whether the sum is right: nccl-tests' measure, for other ways too.
+
+A way is a library that does it. Horovod asks all ranks what is ready about a thousand times a second even when nothing is,
+which slows down other uses of MPI; so the other way is measured before Horovod starts.
+"""
+
+import importlib
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lbsgd.errors import UsageError
+from lbsgd.world import World
+
+WAYS = ("mpi4py", "horovod")
+"""In the order in which they are measured."""
+
+EXACT_UP_TO = {"float16": 2**11, "float32": 2**24, "float64": 2**53, "int32": 2**31 - 1, "int64": 2**63 - 1}
+"""The data types, and up to where they hold every integer."""
+
+PERIODS = (31, 13, 7, 5, 3, 2, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """What to measure. begin, end: bytes of the smallest and the largest array; step: bytes from one to the next, or None when
+    each is `factor` times the one before.
+
+    Raises UsageError when there is nothing between begin and end.
+    """
+
+    begin: int
+    end: int
+    step: int | None
+    factor: int
+    iterations: int
+    warm_up: int
+    check: bool
+    datatype: str
+
+    def __post_init__(self) -> None:
+        if self.begin > self.end:
+            raise UsageError(f"--begin {self.begin} is more than --end {self.end} bytes; give a smaller --begin")
+        if self.begin < self.item_bytes:
+            raise UsageError(f"--begin {self.begin}: one {self.datatype} takes {self.item_bytes} bytes; begin there")
+
+    @property
+    def item_bytes(self) -> int:
+        return np.dtype(self.datatype).itemsize
+
+    def counts(self) -> list[int]:
+        """Elements of each array, in the order measured: sizes are rounded down to whole elements."""
+        sizes = [self.begin]
+        while (size := sizes[-1] + self.step if self.step else sizes[-1] * self.factor) <= self.end:
+            sizes.append(size)
+        return list(dict.fromkeys(size // self.item_bytes for size in sizes))
+
+
+class Way(ABC):
+    """A library that sums arrays over the ranks. `in_place`: whether it can put the sum where this rank's array was."""
+
+    name: str
+    in_place: bool
+
+    @abstractmethod
+    def start(self) -> None:
+        """Do what must happen once before the first sum. Collective."""
+
+    @abstractmethod
+    def collective(self, values: np.ndarray, in_place: bool) -> Callable[[], Any]:
+        """A collective that sums the ranks' arrays, which lie on the device already, and returns when the sum is there.
+
+        It may be called again and again; in place it adds up what it left behind.
+        """
+
+    @abstractmethod
+    def to_array(self, total: Any) -> np.ndarray:
+        """What the collective returned, on the host."""
+
+    @abstractmethod
+    def environment(self) -> dict[str, Any]:
+        """The device that holds the arrays, and what else tells this way apart."""
+
+
+class Mpi4py(Way):
+    """MPI's own allreduce on numpy arrays."""
+
+    name = "mpi4py"
+    in_place = True
+
+    def __init__(self, world: World, datatype: str) -> None:
+        if datatype == "float16":
+            raise UsageError("MPI has no float16, so mpi4py cannot sum it; add --through horovod")
+        self._comm = world.comm
+
+    def start(self) -> None:
+        """MPI was started with the world."""
+
+    def collective(self, values: np.ndarray, in_place: bool) -> Callable[[], np.ndarray]:
+        from mpi4py import MPI
+
+        total = values.copy() if in_place else np.empty_like(values)
+        source = MPI.IN_PLACE if in_place else values
+
+        def run() -> np.ndarray:
+            self._comm.Allreduce(source, total)
+            return total
+
+        return run
+
+    def to_array(self, total: np.ndarray) -> np.ndarray:
+        return total
+
+    def environment(self) -> dict[str, Any]:
+        return {"device": "cpu"}
+
+
+def open_ways(world: World, names: list[str], framework: str, datatype: str) -> list[Way]:
+    """The named ways, not started yet, in the order in which they are to be measured.
+
+    Raises UsageError for a way that has not this data type, EnvironmentNotReady without Horovod or a GPU a rank.
+    """
+    return [Mpi4py(world, datatype) if name == "mpi4py" else _open_horovod(world, framework) for name in WAYS if name in names]
+
+
+def _open_horovod(world: World, framework: str) -> Way:
+    from lbsgd.backends import Job
+    from lbsgd.launch.horovod_check import require_horovod
+    from lbsgd.recipe import load_recipe
+
+    require_horovod(framework)
+    module = importlib.import_module(f"lbsgd.backends.{framework}.allreduce_speed")
+    return module.HorovodAllreduce(Job(recipe=load_recipe("demo", []), classes=1, world=world))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """One size, one way, in place or not. Each iteration counts with the slowest rank's time.
+
+    seconds, p99_seconds: median and 99th percentile over iterations; mean_seconds: of the loop as a whole.
+    wrong: elements that are not the sum, counted on all ranks; None when that was not checked.
+    """
+
+    through: str
+    ranks: int
+    count: int
+    bytes: int
+    in_place: bool
+    seconds: float
+    p99_seconds: float
+    mean_seconds: float
+    wrong: int | None
+
+    @property
+    def algbw(self) -> float:
+        """Algorithm bandwidth in GB/s (10^9): size over time."""
+        return self.bytes / self.seconds / 1e9
+
+    @property
+    def busbw(self) -> float:
+        """Bus bandwidth in GB/s: what each rank must send at least, 2 (n - 1) / n of the size, over time; 0 for one rank."""
+        return self.algbw * 2 * (self.ranks - 1) / self.ranks
+
+
+def measure(world: World, way: Way, sweep: Sweep) -> Iterator[list[Measurement]]:
+    """For each size the measurement out of place and, where the way has it, in place. Collective."""
+    way.start()
+    for count in sweep.counts():
+        values = contribution(world.rank, world.size, count, sweep.datatype)
+        yield [_measure(world, way, sweep, values, in_place) for in_place in (False, True)[: 1 + way.in_place]]
+
+
+def _measure(world: World, way: Way, sweep: Sweep, values: np.ndarray, in_place: bool) -> Measurement:
+    durations, whole = _time(world, way.collective(values, in_place), sweep)
+    wrong = None
+    if sweep.check:
+        found = way.to_array(way.collective(values, in_place)())
+        wrong = sum(world.comm.allgather(count_wrong(found, world.size)))
+    return Measurement(
+        through=way.name,
+        ranks=world.size,
+        count=values.size,
+        bytes=values.nbytes,
+        in_place=in_place,
+        seconds=float(np.median(durations)),
+        p99_seconds=float(np.percentile(durations, 99)),
+        mean_seconds=whole / sweep.iterations,
+        wrong=wrong,
+    )
+
+
+def _time(world: World, run: Callable[[], Any], sweep: Sweep) -> tuple[np.ndarray, float]:
+    """Seconds of each iteration and of all of them, by the slowest rank. Collective."""
+    for _ in range(sweep.warm_up):
+        run()
+    stamps = np.empty(sweep.iterations + 1)
+    world.comm.Barrier()
+    stamps[0] = time.perf_counter()
+    for iteration in range(sweep.iterations):
+        run()
+        stamps[iteration + 1] = time.perf_counter()
+    slowest = np.max(world.comm.allgather(np.diff(stamps)), axis=0)
+    return slowest, world.max(stamps[-1] - stamps[0])
+
+
+def contribution(rank: int, ranks: int, count: int, datatype: str) -> np.ndarray:
+    """A rank's array of `count` elements: small integers that differ by rank and by position, whose sum is exact."""
+    period = _period(ranks, datatype)
+    return np.resize((np.arange(period) + rank % period + 1).astype(datatype), count)
+
+
+def count_wrong(found: np.ndarray, ranks: int) -> int:
+    """How many elements of `found` are not the sum of all ranks' contributions."""
+    period = _period(ranks, found.dtype.name)
+    rank_terms = sum(rank % period + 1 for rank in range(ranks))
+    expected = np.resize((np.arange(period) * ranks + rank_terms).astype(found.dtype), found.size)
+    return int(np.count_nonzero(found != expected))
+
+
+def _period(ranks: int, datatype: str) -> int:
+    """How many values follow each other until they repeat; no power of two, at which arrays are cut into pieces, if possible."""
+    for period in PERIODS:
+        if (2 * period - 1) * ranks <= EXACT_UP_TO[datatype]:
+            return period
+    raise UsageError(f"a sum over {ranks} ranks cannot be exact in {datatype}; use -d float32, or -c 0 to leave the check out")

@@ -1,0 +1,194 @@
+"""`lbsgd bench allreduce`: nccl-tests' all_reduce_perf for the ways that lbsgd's ranks talk, with its flags and columns."""
+
+import json
+import os
+import re
+import shlex
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lbsgd.commands.allreduce_table import HEADER, row_text, summary_text
+from lbsgd.commands.options import POSITIVE
+from lbsgd.commands.ranks import leave_to_ranks, ranks_options
+from lbsgd.errors import LbsgdError, UsageError
+
+if TYPE_CHECKING:
+    from lbsgd.allreduce_speed import Measurement, Sweep, Way
+    from lbsgd.world import World
+
+UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
+
+
+class Size(click.ParamType):
+    """A number of bytes: 8, 64K, 16M or 1G, in units of 1024."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        match = re.fullmatch(r"([1-9]\d*)([KMG]?)", value.upper())
+        if not match:
+            self.fail(f"{value!r} is not a number of bytes such as 8, 64K, 16M or 1G", param, ctx)
+        return int(match[1]) * UNITS[match[2]]
+
+
+@click.command("allreduce")
+@click.option("--begin", "-b", type=Size(), default="8", show_default=True, help="Bytes of the smallest array.")
+@click.option("--end", "-e", type=Size(), default="64M", show_default=True, help="Bytes of the largest array.")
+@click.option("--step-bytes", "-i", type=Size(), help="Bytes from one array to the next, in place of --factor.")
+@click.option("--factor", "-f", type=click.IntRange(min=2), help="How many times larger each array is.  [default: 2]")
+@click.option("--iterations", "-n", type=POSITIVE, default=20, show_default=True, help="Sums that are timed at each size.")
+@click.option(
+    "--warm-up", "-w", type=click.IntRange(min=0), default=5, show_default=True, help="Sums before them that are not."
+)
+@click.option("--check", "-c", type=click.IntRange(0, 1), default=1, show_default=True, help="1: compare each sum. 0: do not.")
+@click.option(
+    "--datatype",
+    "-d",
+    type=click.Choice(["float16", "float32", "float64", "int32", "int64"]),
+    default="float32",
+    show_default=True,
+    help="Type of the elements; MPI has no float16.",
+)
+@click.option(
+    "--through",
+    metavar="WAY,...",
+    default="horovod,mpi4py",
+    show_default=True,
+    help="What does the sums: horovod, mpi4py (MPI alone, on the CPU), or both.",
+)
+@click.option(
+    "--framework",
+    type=click.Choice(["torch", "tensorflow"]),
+    default="torch",
+    show_default=True,
+    help="Whose tensors Horovod sums, on the device that training uses.",
+)
+@ranks_options
+@click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output, and the table on standard error.")
+@click.pass_context
+def bench_allreduce(
+    ctx: click.Context,
+    /,
+    *,
+    step_bytes: int | None,
+    factor: int | None,
+    check: int,
+    through: str,
+    framework: str,
+    np: int | None,
+    hosts: str | None,
+    oversubscribe: bool,
+    as_json: bool,
+    **sizes: Any,
+) -> None:
+    """Measure how fast the ranks sum arrays of many sizes, and whether the sums are right.
+
+    Flags and columns are those of nccl-tests; the time is the median over iterations of the slowest rank's. Run it under
+    horovodrun, mpirun or srun, or with --np N to have the ranks started.
+
+    \b
+      lbsgd bench allreduce --np 16 --hosts node1:8,node2:8 -b 1M -e 256M
+      horovodrun -np 256 lbsgd bench allreduce --framework tensorflow --json
+    """
+    from lbsgd.allreduce_speed import Sweep
+
+    if step_bytes and factor:
+        raise UsageError(f"--step-bytes {step_bytes} and --factor {factor}: give one of them")
+    sweep = Sweep(**sizes, step=step_bytes, factor=factor or 2, check=bool(check))
+    names = _names(through)
+    leave_to_ranks(ctx, np, hosts, oversubscribe)
+    _run_as_rank(sweep, names, framework, as_json)
+
+
+def _names(through: str) -> list[str]:
+    from lbsgd.allreduce_speed import WAYS
+
+    names = through.split(",")
+    for name in names:
+        if name not in WAYS:
+            raise UsageError(f"--through {through!r}: there is no {name!r}; give one or more of {', '.join(WAYS)}")
+    return names
+
+
+def _run_as_rank(sweep: "Sweep", names: list[str], framework: str, as_json: bool) -> None:
+    """Be one rank of the measurement, from MPI's start to its end."""
+    from lbsgd.agreement import require_agreement, together
+    from lbsgd.allreduce_speed import open_ways
+    from lbsgd.failure import leave_together
+    from lbsgd.world import connect
+
+    world = connect()
+    try:
+        require_agreement(world, {"sweep": asdict(sweep), "through": sorted(names), "framework": framework})
+        ways = together(world, lambda: open_ways(world, names, framework, sweep.datatype))
+        _warn(world)
+        rows = _print_table(world, ways, sweep, to_stderr=as_json)
+        report = _report(world, ways, sweep, rows)
+        if world.is_first and as_json:
+            click.echo(json.dumps(report, indent=2))
+        together(world, lambda: _require_right(rows))
+    except Exception as error:
+        leave_together(world, error, None)
+
+
+def _warn(world: "World") -> None:
+    if not world.is_first:
+        return
+    if world.size == 1:
+        click.echo("warning: one rank alone: nothing is sent, and busbw is 0", err=True)
+    elif world.local_size == world.size:
+        click.echo(f"warning: all {world.size} ranks are on one host: this measures its memory, not a network", err=True)
+
+
+def _require_right(rows: list["Measurement"]) -> None:
+    wrong = [row for row in rows if row.wrong]
+    if wrong:
+        first = wrong[0]
+        raise LbsgdError(
+            f"{sum(row.wrong for row in wrong):,} elements are not the sum, first through {first.through} at {first.bytes:,} "
+            "bytes: MPI, Horovod, the network or a rank's memory is broken; do not train on these ranks"
+        )
+
+
+def _print_table(world: "World", ways: list["Way"], sweep: "Sweep", to_stderr: bool) -> list["Measurement"]:
+    """Measure; rank 0 prints every row as soon as it is known."""
+    from lbsgd.allreduce_speed import measure
+
+    def say(line: str) -> None:
+        if world.is_first:
+            click.echo(line, err=to_stderr)
+
+    say(HEADER)
+    rows = []
+    for way in ways:
+        for measured in measure(world, way, sweep):
+            rows += measured
+            say(row_text(measured, sweep.datatype))
+    say(summary_text(rows))
+    return rows
+
+
+def _report(world: "World", ways: list["Way"], sweep: "Sweep", rows: list["Measurement"]) -> dict[str, Any]:
+    """What --json prints. Collective."""
+    from lbsgd.environment import describe_environment
+
+    return {
+        "schema": 1,
+        "kind": "allreduce",
+        "command": shlex.join(["lbsgd", *sys.argv[1:]]),
+        "world": {"size": world.size, "local_size": world.local_size, "hosts": world.hosts, "launcher": world.launcher},
+        "settings": asdict(sweep),
+        "horovod": {  # what it takes where these are not set
+            "cycle_time_ms": float(os.environ.get("HOROVOD_CYCLE_TIME", 1.0)),
+            "fusion_threshold_bytes": int(os.environ.get("HOROVOD_FUSION_THRESHOLD", 128 * 2**20)),
+        },
+        "environment": describe_environment(world, ways[-1].environment()),
+        "rows": [
+            asdict(row) | {"type": sweep.datatype, "redop": "sum", "algbw": row.algbw, "busbw": row.busbw} for row in rows
+        ],
+    }

@@ -1,0 +1,204 @@
+"""`lbsgd bench --gpus`: the command line of a scaling study, as the one that starts its jobs or as a rank of one."""
+
+import json
+import os
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lbsgd.commands.options import POSITIVE, recipe_options, resolve_recipe, runs_option
+from lbsgd.errors import LbsgdError, TargetMissed, UsageError
+
+FRAMEWORKS = ("torch", "tensorflow")
+
+
+class CommaSeparated(click.ParamType):
+    """Different values of one type, "8,64,256"."""
+
+    def __init__(self, item: click.ParamType) -> None:
+        self.item, self.name = item, f"{item.name} list"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple:
+        if isinstance(value, tuple):
+            return value
+        items = tuple(self.item.convert(part.strip(), param, ctx) for part in value.split(","))
+        if len(set(items)) < len(items):
+            self.fail(f"{value!r} has the same value twice", param, ctx)
+        return items
+
+
+class StudyIncomplete(LbsgdError):
+    """Some sizes of a study have no result."""
+
+    exit_code = 3
+
+
+OPTIONS = (
+    click.option("--gpus", type=CommaSeparated(POSITIVE), metavar="N,N,...", help="Numbers of workers, one a GPU (or a core)."),
+    click.option(
+        "--framework",
+        "frameworks",
+        type=CommaSeparated(click.Choice(FRAMEWORKS)),
+        metavar="torch,tensorflow",
+        default="torch",
+        show_default=True,
+        help="What executes the steps; several are measured one after the other.",
+    ),
+    recipe_options,
+    click.option("--data", metavar="DIR", help="The data set.  [default: synthetic images of the recipe's size]"),
+    click.option("--repeats", type=POSITIVE, default=3, show_default=True, help="Rounds of each size."),
+    click.option("--steps", type=POSITIVE, help="Steps of a round.  [default: 5 seconds of them, 5 to 100]"),
+    click.option("--warm-up", type=POSITIVE, default=5, show_default=True, help="Steps before the first round."),
+    click.option("--baseline", type=POSITIVE, help="Workers of the size that efficiency refers to.  [default: the fewest]"),
+    click.option("--hosts", "-H", metavar="HOST:SLOTS,...", help="The hosts to start the ranks on."),
+    click.option(
+        "--hostfile", type=click.Path(path_type=Path, dir_okay=False, exists=True), help="The hosts, one a line: HOST slots=N."
+    ),
+    click.option("--oversubscribe", is_flag=True, help="Allow more workers than slots; marked as not a scaling figure."),
+    click.option(
+        "--require-efficiency",
+        type=click.FloatRange(0, 2, min_open=True),
+        metavar="SHARE",
+        help="Leave with exit code 6 when any size is below, such as 0.9.",
+    ),
+    click.option("--new", is_flag=True, help="Begin anew even if there is an unfinished study with these settings."),
+    runs_option,
+    click.option("--json", "as_json", is_flag=True, help="Print bench.json on standard output."),
+)
+
+
+def bench_scaling_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that `run_scaling` takes."""
+    for option in reversed(OPTIONS):
+        command = option(command)
+    return command
+
+
+def run_scaling(
+    *,
+    gpus: tuple[int, ...] | None,
+    runs: Path,
+    new: bool,
+    require_efficiency: float | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Run the study that the options ask for, or go on with it, and report it.
+
+    Raises UsageError, EnvironmentNotReady, Interrupted, StudyIncomplete, TargetMissed.
+    """
+    from lbsgd.record import new_folder
+    from lbsgd.scaling.jobs import MpirunJobs
+    from lbsgd.scaling.study import Study, unfinished_study
+
+    if not gpus:
+        raise UsageError("say which numbers of workers to measure, e.g. --gpus 1,2,4 (or name a command: input, allreduce)")
+    settings, allocation = _settings(gpus, **options)
+    study = None if new else unfinished_study(runs, settings)
+    verb = "going on with" if study else "recording in"
+    study = study or Study.create(new_folder(runs, "bench"), settings, shlex.join(["lbsgd", *sys.argv[1:]]))
+    click.echo(f"{verb} {study.folder}", err=True)
+    try:
+        study.run(MpirunJobs(settings, allocation), lambda text: click.echo(text, err=True))
+    except BaseException:
+        study.end("interrupted")
+        raise
+    _write_reports(study.folder, study.content)
+    _show(study, as_json)
+    _require(study.content, require_efficiency)
+
+
+def _settings(gpus: tuple[int, ...], frameworks, data, hosts, hostfile, oversubscribe, baseline, **options: Any):
+    """What to measure, and the hosts to measure it on."""
+    from lbsgd.launch.allocation import find_allocation, require
+    from lbsgd.launch.mpirun import require_mpirun
+    from lbsgd.scaling.study import Settings
+
+    measured = {name: options.pop(name) for name in ("repeats", "steps", "warm_up")}
+    recipe = resolve_recipe(**options)
+    allocation = find_allocation(os.environ, hosts=hosts, hostfile=hostfile)
+    if not oversubscribe:
+        require(allocation, max(gpus))
+    if baseline is not None and baseline not in gpus:
+        raise UsageError(f"--baseline {baseline} is not among --gpus {','.join(map(str, gpus))}; add it there")
+    require_mpirun()
+    settings = Settings(
+        gpus=gpus,
+        frameworks=frameworks,
+        recipe=recipe.model_dump(mode="json"),
+        data=data or f"synthetic:size={recipe.images.size}",
+        oversubscribed=max(gpus) > allocation.total,
+        hosts=allocation.first(max(gpus)),
+        baseline=baseline or min(gpus),
+        threads_per_worker=_threads_per_worker(allocation, gpus),
+        **measured,
+    )
+    return settings, allocation
+
+
+def _threads_per_worker(allocation, gpus: tuple[int, ...]) -> int | None:
+    """Without GPUs every worker of every size gets the same share of the cores, or the fewest workers would get the most."""
+    if allocation.of == "GPUs":
+        return None
+    if os.environ.get("OMP_NUM_THREADS", "").isdecimal():
+        return int(os.environ["OMP_NUM_THREADS"])
+    fullest = min(max(gpus), max(allocation.slots.values()))
+    return max(1, len(os.sched_getaffinity(0)) // fullest)
+
+
+def _write_reports(folder: Path, content: dict[str, Any]) -> None:
+    from lbsgd.files import write_atomically
+    from lbsgd.scaling.tables import as_csv, as_markdown
+
+    write_atomically(folder / "bench.csv", as_csv(content).encode())
+    write_atomically(folder / "bench.md", as_markdown(content).encode())
+    try:
+        from lbsgd.scaling.plot import plot
+
+        plot(content, folder / "bench.png")
+    except ImportError:
+        click.echo("no plot: pip install 'lbsgd[report]'", err=True)
+
+
+def _show(study, as_json: bool) -> None:
+    from lbsgd.scaling.tables import as_text
+
+    click.echo(json.dumps(study.content, indent=2) if as_json else as_text(study.content))
+    click.echo(f"{study.folder}: bench.json, bench.csv, bench.md, bench.png", err=True)
+
+
+def _require(content: dict[str, Any], least: float | None) -> None:
+    failed = [size for size in content["sizes"] if size["status"] == "failed"]
+    if failed:
+        names = ", ".join(f"{size['framework']} with {size['workers']}" for size in failed)
+        raise StudyIncomplete(f"no figure for {names}: {failed[0]['error']}; the same command tries only these again")
+    below = [size for size in content["sizes"] if least is not None and size["efficiency"] < least]
+    if below:
+        found = ", ".join(
+            f"{100 * size['efficiency']:.1f} % ({size['framework']}, {size['workers']} workers)" for size in below
+        )
+        raise TargetMissed(f"--require-efficiency {least:g} is missed: {found}")
+
+
+@click.command("rank", hidden=True)
+@click.argument("study", type=click.Path(path_type=Path))
+@click.option("--framework", type=click.Choice(FRAMEWORKS), required=True, help="What executes the steps.")
+@click.option("--output", type=click.Path(path_type=Path), required=True, help="Where rank 0 writes what was measured.")
+def bench_rank(study: Path, framework: str, output: Path) -> None:
+    """Be one rank of a size of a study; `lbsgd bench` starts it."""
+    from lbsgd.failure import leave_together
+    from lbsgd.files import write_json
+    from lbsgd.scaling.jobs import measure_as_rank
+    from lbsgd.world import connect
+
+    world = connect()
+    try:
+        measured = measure_as_rank(world, study, framework)
+        if world.is_first:
+            write_json(output, measured)
+    except Exception as error:
+        leave_together(world, error, None)

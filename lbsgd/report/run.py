@@ -1,0 +1,212 @@
+"""What the report says of one training run."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from lbsgd.agreement import flatten
+from lbsgd.report import text
+from lbsgd.report.advice import Breakdown, advise
+from lbsgd.report.blocks import Grid, Headline, Headlines, Section, Table, Text
+from lbsgd.report.chart import Bars, stack
+from lbsgd.report.training_charts import training_charts
+
+Record = dict[str, Any]
+
+MOST_BAD_SAMPLES = 50
+PARTS = ("compute", "communication", "data", "other")
+
+
+@dataclass(frozen=True)
+class Run:
+    """content: of run.json. metrics: the lines of metrics.jsonl."""
+
+    content: Record
+    metrics: list[Record]
+
+    def lines(self, kind: str) -> list[Record]:
+        return [line for line in self.metrics if line["kind"] == kind]
+
+
+def summary(record: Record) -> tuple[str, ...]:
+    """What was run, in a few words each."""
+    world, schedule, recipe = record["world"], record["schedule"], record["recipe"]
+    batch = f"global batch {schedule['global_batch']:,} = {world['virtual_workers']:,} × {recipe['batch_per_worker']:,}"
+    count = text.workers(world["size"])
+    hosts = f" on {len(world['hosts']):,} hosts" if len(world["hosts"]) > 1 else ""
+    return (recipe["model"], record["framework"], count + hosts, batch, recipe["precision"], record["data"])
+
+
+def blocks(run: Run) -> tuple[object, ...]:
+    """What is read first: how it ended, and the figures."""
+    record = run.content
+    ended = [Text(record["error"], warning=True)] if record["error"] else []
+    return (*ended, Headlines(tuple(_headlines(run))))
+
+
+def _headlines(run: Run) -> list[Headline]:
+    record = run.content
+    speed, scaling = record["throughput"] or {}, record["scaling"] or {}
+    steps = speed.get("step_ms") or {}
+    a_worker = text.rate(speed.get("images_per_second_per_worker"))
+    spread = f"90 % within {text.milliseconds(steps.get('p90'))}, 99 % within {text.milliseconds(steps.get('p99'))}"
+    return [
+        _error_headline(run),
+        Headline("Images a second", text.rate(speed.get("images_per_second")), f"{a_worker} a worker"),
+        Headline("Scaling efficiency", text.percent(scaling.get("efficiency")), _method(scaling)),
+        Headline("Median step", text.milliseconds(steps.get("p50")), spread if steps else "not measured"),
+        Headline("Time", text.seconds(_seconds(record)), _times(record)),
+    ]
+
+
+def _error_headline(run: Run) -> Headline:
+    final = run.content["final"]
+    if final:
+        median = text.error(final.get("top1_error_median_of_final_epochs"))
+        return Headline("Top-1 error", text.error(final["top1_error"]), f"median of the final five epochs: {median}")
+    evaluations = run.lines("eval")
+    if not evaluations:
+        return Headline("Top-1 error", text.UNKNOWN, "not evaluated yet")
+    last = evaluations[-1]
+    return Headline("Top-1 error", text.error(last["top1_error"]), f"so far, after epoch {text.number(last['epoch'])}")
+
+
+def _method(scaling: Record) -> str:
+    if not scaling:
+        return "not measured"
+    if scaling["method"] == "communication-off":
+        return f"{text.workers(scaling['workers'])}, each against itself with communication off"
+    return f"{text.workers(scaling['workers'])} against {scaling['baseline_workers']:,} of {scaling['baseline_run']}"
+
+
+def _seconds(record: Record) -> float | None:
+    """Of all attempts that ended by themselves."""
+    lengths = [_moment(one["ended"]) - _moment(one["started"]) for one in record["attempts"] if one["ended"]]
+    return sum(length.total_seconds() for length in lengths) if lengths else None
+
+
+def _moment(utc: str) -> datetime:
+    return datetime.fromisoformat(utc)
+
+
+def _times(record: Record) -> str:
+    attempts = record["attempts"]
+    if not attempts:
+        return "not started"
+    started = text.moment(attempts[0]["started"])
+    return f"from {started}" + (f", {len(attempts)} attempts" if len(attempts) > 1 else "")
+
+
+def sections(run: Run, prefix: str, detail: int) -> tuple[Section, ...]:
+    """prefix: of the sections' ids. detail: most rows of a chart's table; a curve has ten times as many points at most."""
+    found = (
+        _training(run, prefix, detail),
+        _time(run, prefix),
+        _schedule(run, prefix),
+        _attempts(run, prefix),
+        _bad_samples(run, prefix),
+        _environment(run, prefix),
+    )
+    return tuple(section for section in found if section.blocks)
+
+
+def _training(run: Run, prefix: str, detail: int) -> Section:
+    charts = training_charts(run.lines("step"), run.lines("eval"), run.lines("speed"), f"{prefix}-chart", detail)
+    return Section(f"{prefix}-training", "Training", (Grid(tuple(charts)),) if charts else ())
+
+
+def _time(run: Run, prefix: str) -> Section:
+    found = breakdown(run.content)
+    if not found:
+        return Section(f"{prefix}-time", "Where the time went")
+    parts = {name: (found.parts[name], _share(found, name)) for name in PARTS}
+    bar = stack("A mean step", text.milliseconds(found.step_ms), parts, found.step_ms)
+    said = ", ".join(f"{name} {text.percent(found.parts[name] / found.step_ms)}" for name in PARTS)
+    rows = [(name, text.milliseconds(found.parts[name]), text.percent(found.parts[name] / found.step_ms)) for name in PARTS]
+    bars = Bars(f"{prefix}-split", "Parts of a step", f"Of a mean step: {said}.", [bar], PARTS,
+                ("part", "time a step", "share"), rows)  # fmt: skip
+    return Section(f"{prefix}-time", "Where the time went", (bars, advise(found)))
+
+
+def _share(found: Breakdown, name: str) -> str:
+    return f"{text.milliseconds(found.parts[name])}, {text.percent(found.parts[name] / found.step_ms)}"
+
+
+def breakdown(record: Record) -> Breakdown | None:
+    """Where the steps of a run went; None when it was not measured."""
+    split, speed, scaling = record["time_split"], record["throughput"], record["scaling"] or {}
+    if not (split and speed):
+        return None
+    step = 1000 * record["schedule"]["global_batch"] / speed["images_per_second"]
+    size = record["world"]["size"]
+    return Breakdown(
+        who=f"{record['framework']} on {text.workers(size)}",
+        workers=size,
+        hosts=len(record["world"]["hosts"]),
+        efficiency=scaling.get("efficiency"),
+        against="against each worker alone" if scaling.get("baseline_workers") == 1 else "against its baseline",
+        parts={name: step * split[name] for name in PARTS},
+        batch_per_worker=record["recipe"]["batch_per_worker"],
+        images_per_second=speed["images_per_second"],
+        data=record["data"],
+    )
+
+
+def _schedule(run: Run, prefix: str) -> Section:
+    record = run.content
+    schedule = record["schedule"]
+    recipe = [(key, _plain(value)) for key, value in flatten(record["recipe"]).items()]
+    derived = [(key.replace("_", " "), _plain(value)) for key, value in schedule.items()]
+    blocks = (
+        Table("What follows from the recipe and the number of workers", ("what", "value"), tuple(derived)),
+        Table(f"The recipe {record['recipe']['name']}, every value", ("key", "value"), tuple(recipe), folded=True),
+        Table("The command", ("command",), ((record["command"],),)),
+    )
+    return Section(f"{prefix}-recipe", "Recipe", blocks)
+
+
+def _attempts(run: Run, prefix: str) -> Section:
+    header = ("started", "ended", "status", "framework", "from iteration", "workers")
+    rows = [
+        (
+            text.moment(one["started"]),
+            text.moment(one["ended"]),
+            one["status"],
+            one["framework"],
+            f"{one['start_iteration']:,}",
+            f"{one['world_size']:,}",
+        )
+        for one in run.content["attempts"]
+    ]
+    table = Table("One row a start of the run", header, tuple(rows), text_columns=4)
+    return Section(f"{prefix}-attempts", "Attempts", (table,) if rows else ())
+
+
+def _bad_samples(run: Run, prefix: str) -> Section:
+    lines = run.lines("bad_sample")
+    if not lines:
+        return Section(f"{prefix}-bad", "Unreadable images")
+    counts = run.content.get("bad_samples") or {}
+    shown = f"{len(lines):,} found" if len(lines) <= MOST_BAD_SAMPLES else f"the first {MOST_BAD_SAMPLES} of {len(lines):,}"
+    caption = f"Images that could not be read: {shown}; policy {counts.get('policy', 'replace')}"
+    rows = [(line["name"], line["reason"], line["split"], f"{line['sample']:,}") for line in lines[:MOST_BAD_SAMPLES]]
+    table = Table(caption, ("image", "reason", "split", "sample"), tuple(rows), text_columns=3)
+    return Section(f"{prefix}-bad", "Unreadable images", (table,))
+
+
+def _environment(run: Run, prefix: str) -> Section:
+    return Section(f"{prefix}-environment", "Environment", (environment_table(run.content["environment"]),))
+
+
+def environment_table(environment: Record) -> Table:
+    """All that is recorded of the machine and the software."""
+    rows = tuple((key, _plain(value)) for key, value in flatten(environment).items())
+    return Table("Machine and software", ("key", "value"), rows, folded=True)
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: text.UNKNOWN}[value]
+    if isinstance(value, list):
+        return ", ".join(map(_plain, value))
+    return text.number(value) if isinstance(value, int | float) else str(value)

@@ -1,0 +1,94 @@
+"""Starting one size of a study as a job, and being one rank of it."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from lbsgd.agreement import in_turns, require_agreement, together
+from lbsgd.backends import Job, load
+from lbsgd.data import open_dataset
+from lbsgd.data.loader import training_batches
+from lbsgd.environment import code_digest, describe_environment, versions
+from lbsgd.errors import Interrupted
+from lbsgd.launch import mpirun
+from lbsgd.launch.allocation import Allocation
+from lbsgd.order import Order
+from lbsgd.plan import make_plan
+from lbsgd.recipe import load_recipe
+from lbsgd.scaling.measure import Rounds, measure
+from lbsgd.scaling.study import Result, Settings, read_study
+from lbsgd.world import World
+
+
+class MpirunJobs:
+    """Runs the sizes of a study by mpirun. Calling it is a RunSize."""
+
+    def __init__(self, settings: Settings, allocation: Allocation) -> None:
+        self._settings, self._allocation = settings, allocation
+
+    def __call__(self, framework: str, workers: int, folder: Path) -> Result:
+        name = f"{framework}-{workers:04d}"
+        (folder / "logs").mkdir(parents=True, exist_ok=True)
+        output, log = folder / f"{name}.json", folder / "logs" / f"{name}.log"
+        output.unlink(missing_ok=True)
+        environment = dict(os.environ)
+        if self._settings.threads_per_worker:
+            environment["OMP_NUM_THREADS"] = str(self._settings.threads_per_worker)
+        command = (mpirun.console_script(), "bench", "rank", f"--framework={framework}", f"--output={output.absolute()}")
+        job = mpirun.Job(
+            np=workers,
+            command=(*command, str(folder.absolute())),
+            hosts=self._allocation.first(workers),
+            oversubscribe=self._settings.oversubscribed,
+        )
+        with log.open("wb") as file:
+            argv = mpirun.render(job, environment, mpirun.remote_prefix())
+            code = mpirun.run(argv, environment=environment, output=file)
+        if code in (130, 143):
+            raise Interrupted("the study was stopped; the same command goes on with it", code - 128)
+        if code == 0 and output.exists():
+            content = json.loads(output.read_text())
+            output.unlink()
+            return Result(content["repeats"], content["environment"], None)
+        return Result([], None, f"exit code {code}: {cause(log.read_text(errors='replace'))} (see {log})")
+
+
+def cause(log: str) -> str:
+    """The line of a job's output that says best why it failed: the first error of lbsgd's own, else the last line."""
+    lines = [line.strip() for line in log.splitlines() if line.strip() and not line.startswith("---")]
+    errors = [line for line in lines if line.startswith("Error: ")]
+    return (errors or lines[-1:] or ["it said nothing"])[0].removeprefix("Error: ")
+
+
+def measure_as_rank(world: World, study: Path, framework: str) -> dict[str, Any]:
+    """Be one rank of a size of the study in a folder that rank 0 sees: what goes to the job's output. Collective.
+
+    Raises any LbsgdError.
+    """
+    settings = world.broadcast(together(world, lambda: read_study(study).content["settings"] if world.is_first else None))
+    dataset = in_turns(world, lambda: open_dataset(settings["data"]))
+    samples, classes = len(dataset.train), len(dataset.train.classes)
+    recipe = load_recipe(settings["recipe"], [])
+    plan = together(world, lambda: make_plan(recipe, world_size=world.size, samples=samples, classes=classes))
+    require_agreement(world, {"versions": versions(), "code": code_digest(), "data": dataset.train.digest})
+    job = Job(recipe=plan.recipe, classes=classes, world=world)
+    backend = together(world, lambda: load(framework, job))
+    backend.broadcast()
+    batches = training_batches(
+        dataset.train,
+        plan.recipe.images,
+        Order(plan.recipe.seed, samples, plan.global_batch),
+        rank=world.rank,
+        world_size=world.size,
+        start_iteration=0,
+        stop_iteration=1 << 40,
+        threads=job.threads,
+        allocate=backend.allocate,
+    )
+    rounds = Rounds(warm_up=settings["warm_up"], steps=settings["steps"], repeats=settings["repeats"])
+    try:
+        repeats = measure(world, backend, batches, plan.schedule, plan.global_batch, rounds)
+    finally:
+        batches.close()
+    return {"repeats": repeats, "environment": describe_environment(world, backend.environment())}
