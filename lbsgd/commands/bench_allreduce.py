@@ -131,7 +131,7 @@ def _run_as_rank(sweep: "Sweep", names: list[str], framework: str, as_json: bool
         report = _report(world, ways, sweep, rows)
         if world.is_first and as_json:
             click.echo(json.dumps(report, indent=2))
-        together(world, lambda: _require_right(rows))
+        together(world, lambda: require_right(rows))
     except Exception as error:
         leave_together(world, error, None)
 
@@ -145,7 +145,8 @@ def _warn(world: "World") -> None:
         click.echo(f"warning: all {world.size} ranks are on one host: this measures its memory, not a network", err=True)
 
 
-def _require_right(rows: list["Measurement"]) -> None:
+def require_right(rows: list["Measurement"]) -> None:
+    """Raise LbsgdError unless every sum that was checked is exact."""
     wrong = [row for row in rows if row.wrong]
     if wrong:
         first = wrong[0]

@@ -174,9 +174,7 @@ class _Decoding:
     def batches(self) -> Iterator[Batch]:
         """All batches, in order."""
         pipeline = self._pipeline(self._feed())
-        in_use: deque[np.ndarray | DeviceImages] = deque(
-            maxlen=2
-        )  # the trainer's device may lag behind; DALI reuses what nobody holds
+        in_use = deque(maxlen=2)  # the trainer's GPU may lag behind, and DALI reuses what nobody holds
         while True:
             try:
                 (decoded,) = pipeline.run()

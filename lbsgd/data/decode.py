@@ -1,8 +1,9 @@
 """Encoded image in, RGB pixels out.
 
-JPEGs go through simplejpeg (libjpeg-turbo), which can decode at a fraction of the resolution and, told so, stops below the
-last row that is wanted. Whatever that refuses, and every other format, goes through Pillow. The content decides, not the
-name: ImageNet holds a PNG and CMYK files named .JPEG. EXIF orientation is left alone, as torchvision does.
+JPEGs go through libjpeg-turbo, which can decode at a fraction of the resolution and, told so, stops below the last row that is
+wanted: by turbojpeg.py, which leaves out columns as well, or else by simplejpeg. Whatever these refuse, and every other
+format, goes through Pillow. The content decides, not the name: ImageNet holds a PNG and CMYK files named .JPEG. EXIF
+orientation is left alone, as torchvision does.
 """
 
 import io
@@ -13,6 +14,7 @@ import simplejpeg
 from PIL import Image
 
 from lbsgd.data.source import ChooseCrop, Crop, cut
+from lbsgd.data.turbojpeg import decode_region, library
 
 # Decoding at 5/8 to 7/8 of the size takes longer than decoding all of it.
 LEAST_REDUCTION = 2
@@ -58,6 +60,8 @@ def _decode_jpeg(data: bytes, height: int, width: int, choose: ChooseCrop | None
         return simplejpeg.decode_jpeg(data)
     crop = choose(height, width)
     shortened, rows = shorten(data, height, crop.top + crop.height)
+    if library() is not None:
+        return decode_region(shortened, width, crop, strict=shortened is data)
     least_height, least_width = _least_whole(crop, rows, width)
     pixels = simplejpeg.decode_jpeg(
         shortened,

@@ -40,6 +40,14 @@ class Text:
 
 
 @dataclass(frozen=True)
+class Code:
+    """A command line."""
+
+    kind: ClassVar = "code"
+    text: str
+
+
+@dataclass(frozen=True)
 class Table:
     """text_columns: how many columns, from the left, hold words rather than numbers. folded: shown on demand."""
 

@@ -7,7 +7,7 @@ from typing import Any
 from lbsgd.agreement import flatten
 from lbsgd.report import text
 from lbsgd.report.advice import Breakdown, advise
-from lbsgd.report.blocks import Grid, Headline, Headlines, Section, Table, Text
+from lbsgd.report.blocks import Code, Grid, Headline, Headlines, Section, Table, Text
 from lbsgd.report.chart import Bars, stack
 from lbsgd.report.training_charts import training_charts
 
@@ -158,9 +158,9 @@ def _schedule(run: Run, prefix: str) -> Section:
     recipe = [(key, _plain(value)) for key, value in flatten(record["recipe"]).items()]
     derived = [(key.replace("_", " "), _plain(value)) for key, value in schedule.items()]
     blocks = (
-        Table("What follows from the recipe and the number of workers", ("what", "value"), tuple(derived)),
-        Table(f"The recipe {record['recipe']['name']}, every value", ("key", "value"), tuple(recipe), folded=True),
-        Table("The command", ("command",), ((record["command"],),)),
+        Table("What follows from the recipe and the number of workers", ("what", "value"), tuple(derived), text_columns=2),
+        Table(f"The recipe {record['recipe']['name']}, every value", ("key", "value"), tuple(recipe), text_columns=2, folded=True),
+        Code(record["command"]),
     )
     return Section(f"{prefix}-recipe", "Recipe", blocks)
 
@@ -201,7 +201,7 @@ def _environment(run: Run, prefix: str) -> Section:
 def environment_table(environment: Record) -> Table:
     """All that is recorded of the machine and the software."""
     rows = tuple((key, _plain(value)) for key, value in flatten(environment).items())
-    return Table("Machine and software", ("key", "value"), rows, folded=True)
+    return Table("Machine and software", ("key", "value"), rows, text_columns=2, folded=True)
 
 
 def _plain(value: Any) -> str:

@@ -1,0 +1,97 @@
+"""The charts of a study over the number of workers: images a second beside the ideal, and efficiency with its interval."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from lbsgd.report import text
+from lbsgd.report.axis import Axis, count_axis, linear_axis, log_axis, wide
+from lbsgd.report.chart import Chart, Line, Reading
+from lbsgd.report.curves import Point
+from lbsgd.report.projection import Projection
+
+Size = dict[str, Any]
+
+SERIES = {"torch": 1, "tensorflow": 2}
+
+
+def scaling_charts(sizes: Sequence[Size], prefix: str, projection: Projection | None) -> list[Chart]:
+    """sizes: those with a result, at least one. prefix: of the charts' ids."""
+    predicted = projection.points if projection else ()
+    counts = [size["workers"] for size in sizes] + [point.workers for point in predicted]
+    x = count_axis("workers", counts)
+    charts = [_speed(sizes, f"{prefix}-speed", x, counts)]
+    compared = [size for size in sizes if size["efficiency"] is not None]
+    if compared or predicted:
+        charts.append(_efficiency(compared, f"{prefix}-efficiency", x, projection))
+    return charts
+
+
+def _by_framework(sizes: Sequence[Size]) -> dict[str, list[Size]]:
+    found: dict[str, list[Size]] = {}
+    for size in sorted(sizes, key=lambda size: size["workers"]):
+        found.setdefault(size["framework"], []).append(size)
+    return found
+
+
+def _speed(sizes: Sequence[Size], id: str, x: Axis, counts: Sequence[int]) -> Chart:
+    lines = []
+    for framework, own in _by_framework(sizes).items():
+        measured = [Point(size["workers"], size["images_per_second"]) for size in own]
+        smallest = own[0]
+        ideal = [
+            Point(count, count * smallest["images_per_second_per_worker"]) for count in (smallest["workers"], own[-1]["workers"])
+        ]
+        lines.append(Line(f"ideal from {text.workers(smallest['workers'])}", ideal, SERIES[framework], look="ideal"))
+        lines.append(Line(framework, measured, SERIES[framework], marked=True))
+    values = [point.y for line in lines for point in line.points]
+    y = log_axis("images/s", min(values), max(values)) if wide(counts) else linear_axis("images/s", 0.0, max(values))
+    said = "; ".join(f"{size['framework']}, {text.workers(size['workers'])}: {text.rate(size['images_per_second'])}" for size in sizes)
+    readings = [
+        Reading(
+            size["workers"],
+            (size["images_per_second"],),
+            (
+                f"{size['workers']:,}",
+                size["framework"],
+                text.rate(size["images_per_second"]),
+                text.rate(size["images_per_second_per_worker"]),
+            ),
+        )
+        for size in sizes
+    ]
+    header = ("workers", "framework", "images/s", "a worker")
+    return Chart(id, "Images a second", f"Images a second. {said}.", x, y, lines, header, readings)
+
+
+def _efficiency(sizes: Sequence[Size], id: str, x: Axis, projection: Projection | None) -> Chart:
+    lines = [Line("ideal", [Point(x.low, 1.0), Point(x.high, 1.0)], look="ideal", series=0)]
+    for framework, own in _by_framework(sizes).items():
+        points = [Point(size["workers"], size["efficiency"]) for size in own]
+        intervals = [tuple(size["efficiency_interval"] or (size["efficiency"],) * 2) for size in own]
+        lines.append(Line(framework, points, SERIES[framework], marked=True, intervals=intervals))
+    readings = [_reading(size) for size in sizes]
+    if projection:
+        points = [Point(point.workers, point.efficiency) for point in projection.points]
+        lines.append(Line("prediction", points, series=4, look="prediction", marked=True))
+        readings += [
+            Reading(x, (y,), (f"{x:,}", "prediction", text.percent(y), text.UNKNOWN)) for x, y in points
+        ]
+    readings.sort(key=lambda reading: reading.x)
+    said = "; ".join(f"{reading.cells[1]}, {reading.cells[0]} workers: {reading.cells[2]}" for reading in readings)
+    header = ("workers", "framework", "efficiency", "95 % interval")
+    return Chart(id, "Scaling efficiency", f"Efficiency. {said}.", x, _shares(lines), lines, header, readings)
+
+
+def _reading(size: Size) -> Reading:
+    low, high = size["efficiency_interval"] or (None, None)
+    interval = text.UNKNOWN if low is None else f"{100 * low:.1f} to {100 * high:.1f} %"
+    cells = (f"{size['workers']:,}", size["framework"], text.percent(size["efficiency"]), interval)
+    return Reading(size["workers"], (size["efficiency"],), cells)
+
+
+def _shares(lines: Sequence[Line]) -> Axis:
+    """From a round number below all of it, so that a few percent can be seen; 100 % is always on it."""
+    values = [value for line in lines for value in (*(point.y for point in line.points), *sum(line.intervals, ()))]
+    low = max(0.0, math.floor(10 * min(values) - 0.5) / 10)
+    return linear_axis("efficiency", low, max(1.0, *values), lambda share: f"{100 * share:.3g} %")

@@ -1,0 +1,62 @@
+"""What can be reported on, and where it lies: a run, a scaling study, or a folder of both."""
+
+import difflib
+from pathlib import Path
+
+from lbsgd.errors import UsageError
+from lbsgd.record import read_metrics, read_run
+from lbsgd.report.folder import Folder
+from lbsgd.report.run import Run
+from lbsgd.scaling.study import FILE as STUDY_FILE
+from lbsgd.scaling.study import Study, read_study
+
+RECORDS = ("run.json", STUDY_FILE)
+
+
+def find_subject(name: str | None, runs: Path) -> Path:
+    """The folder that `name` means: below `runs`, anywhere else, or "latest"; without a name `runs` itself.
+
+    Raises UsageError when there is none.
+    """
+    known = sorted(folder.name for folder in _recorded(runs))
+    if name is None:
+        if not runs.is_dir():
+            raise UsageError(f"no folder {runs}; `lbsgd train` makes it, --runs names another")
+        return runs
+    if name == "latest" and known:
+        return runs / known[-1]
+    for folder in (runs / name, Path(name)):
+        if folder.is_dir():
+            return folder
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {close[0]!r}?" if close else "`lbsgd runs list` shows what there is"
+    raise UsageError(f"no run, study or folder {name!r} in {runs}; {hint}")
+
+
+def read_subject(folder: Path) -> Run | Study | Folder:
+    """A run, a study, or all that lies in a folder.
+
+    Raises UsageError when a record cannot be read; in a folder of many it is left out, and said.
+    """
+    if (folder / "run.json").exists():
+        return Run(read_run(folder), read_metrics(folder))
+    if (folder / STUDY_FILE).exists():
+        return read_study(folder)
+    return _read_folder(folder)
+
+
+def _recorded(folder: Path) -> list[Path]:
+    return sorted({path.parent for name in RECORDS for path in folder.glob(f"*/{name}")})
+
+
+def _read_folder(folder: Path) -> Folder:
+    runs, studies, unreadable = [], [], []
+    for path in _recorded(folder):
+        try:
+            if (path / "run.json").exists():
+                runs.append((path, read_run(path)))
+            else:
+                studies.append(read_study(path).content)
+        except UsageError as error:
+            unreadable.append(str(error))
+    return Folder(folder, runs, studies, unreadable)
