@@ -207,6 +207,7 @@ def _facts(world: World, request: Request, plan: Plan, backend: Backend) -> dict
         "throughput": None,
         "time_split": None,
         "scaling": None,
+        "scaling_baseline": None,
         "final": None,
         "environment": environment.describe_environment(world, backend.environment()),
     }

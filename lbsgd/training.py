@@ -13,6 +13,8 @@ from statistics import median
 import numpy as np
 
 from lbsgd.backends.contract import Backend
+from lbsgd.baseline import METHOD as AGAINST_BASELINE
+from lbsgd.baseline import find_baseline
 from lbsgd.checkpoint import save_checkpoint
 from lbsgd.data import dali
 from lbsgd.data.bad_samples import BadSamplePolicy, BadSamples, exchange
@@ -268,7 +270,21 @@ class _Training:
             counts = {split: len(bad_samples.known) for split, bad_samples in self.bad_samples.items()}
             run.record.update(final=final, bad_samples={"policy": str(run.bad_samples), **counts}, **summary)
         self._say_result(efficiency, rate)
+        self._compare_with_baseline(rate)
         return Outcome(self.evaluation, efficiency, rate)
+
+    def _compare_with_baseline(self, rate: float | None) -> None:
+        """Record and tell the efficiency against another run, where there is one to compare with."""
+        record, workers = self.run.record, self.run.world.size
+        baseline = find_baseline(record.folder.parent, record.content) if record and rate else None
+        if baseline is None:
+            return
+        scaling = baseline.scaling(workers, rate)
+        record.update(scaling_baseline=scaling)
+        self.reporter.say(
+            f"scaling efficiency: {100 * scaling['efficiency']:.1f} % of {baseline.run}, {baseline.workers} "
+            f"worker{'s' if baseline.workers > 1 else ''} ({AGAINST_BASELINE})"
+        )
 
     def _say_result(self, efficiency: float | None, rate: float | None) -> None:
         workers = self.run.world.size

@@ -105,12 +105,17 @@ def test_the_columns_of_the_table_stand_under_their_names(measured):
     assert ends(row_text(measured, "float32")) == ends(HEADER.splitlines()[1])[1:]
 
 
-def test_two_ways_stand_side_by_side():
-    rows = [measurement(through="mpi4py"), measurement(through="mpi4py", in_place=True, wrong=2)]
-    *verdicts, _, _, comparison = summary_text([*rows, measurement(seconds=0.008, wrong=None)]).splitlines()
-    assert verdicts == ["# mpi4py: mean busbw 3.000 GB/s, 2 wrong elements", "# horovod: mean busbw 1.500 GB/s, not checked"]
-    assert comparison.split() == ["#", "8000000", "4000.00", "8000.00", "2.00"]
-    assert len(summary_text(rows).splitlines()) == 1
+def test_two_ways_stand_side_by_side_in_place_if_both_can():
+    mpi = [measurement(through="mpi4py"), measurement(through="mpi4py", in_place=True, seconds=0.002, wrong=2)]
+    horovod = [measurement(seconds=0.008, wrong=None)]
+    *verdicts, title, _, figures = summary_text(mpi + horovod).splitlines()
+    assert verdicts == ["# mpi4py: mean busbw 4.500 GB/s, 2 wrong elements", "# horovod: mean busbw 1.500 GB/s, not checked"]
+    assert title == "# side by side, out-of-place"
+    assert figures.split() == ["#", "8000000", "4000.00", "8000.00", "2.00"]
+    *_, title, _, figures = summary_text([*mpi, *horovod, measurement(in_place=True)]).splitlines()
+    assert title == "# side by side, in-place"
+    assert figures.split() == ["#", "8000000", "2000.00", "4000.00", "2.00"]
+    assert len(summary_text(mpi).splitlines()) == 1
 
 
 def test_a_wrong_sum_is_an_error_that_says_where():

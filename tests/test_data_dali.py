@@ -37,7 +37,8 @@ OTHERS = ("progressive.jpg", "rotated.jpg", "gray.jpg", "cmyk.jpg", "16 bit.png"
 LEFT_TO_THREADS = {SAMPLES - 3, SAMPLES - 2, SAMPLES - 1}
 
 
-pytestmark = pytest.mark.filterwarnings("error:DALI cannot decode")  # or threads would hide what DALI does wrong
+without_help = pytest.mark.filterwarnings("error:DALI cannot decode")
+"""Threads that stepped in would hide what DALI does wrong."""
 
 
 def smooth(number: int) -> np.ndarray:
@@ -124,6 +125,7 @@ def assert_close(one: np.ndarray, other: np.ndarray) -> None:
 
 
 @pytest.mark.dali
+@without_help
 def test_batches_are_those_of_the_threads(folder):
     source = encoded(folder)
     images, labels = together(train(dali, source))
@@ -137,6 +139,7 @@ def test_batches_are_those_of_the_threads(folder):
 
 
 @pytest.mark.dali
+@without_help
 def test_nothing_is_shifted(folder):
     source = encoded(folder)
     images, _ = together(train(dali, source))
@@ -148,17 +151,16 @@ def test_nothing_is_shifted(folder):
 
 
 @pytest.mark.dali
+@without_help
 def test_what_shrinks_does_not_alias(tmp_path):
-    stripes = np.zeros((512, 512, 3), np.uint8)
-    stripes[:, ::2] = 255
+    noise = np.random.default_rng(0).integers(0, 256, (512, 512, 1), np.uint8).repeat(3, axis=2)
     for name in ("cat", "dog"):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "1.jpg").write_bytes(simplejpeg.encode_jpeg(stripes, quality=95))
+        (tmp_path / name / "1.jpg").write_bytes(simplejpeg.encode_jpeg(noise, quality=95))
     whole = SETTINGS.model_copy(update={"area": (1.0, 1.0), "aspect_ratio": (1.0, 1.0)})
     share = {"rank": 0, "world_size": 1, "start_iteration": 0, "stop_iteration": 1, "threads": 1, "device_id": None}
     (batch,) = dali.training_batches(encoded(tmp_path), whole, Order(0, 2, 2), **share)
-    assert batch.images.std() < 3
-    assert batch.images.mean() == pytest.approx(127.5, abs=2)
+    assert batch.images.std() < noise.std() / 8
 
 
 @pytest.mark.dali

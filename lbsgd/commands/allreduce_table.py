@@ -43,11 +43,14 @@ def _verdict(name: str, rows: list["Measurement"]) -> str:
 
 
 def _side_by_side(left: list["Measurement"], right: list["Measurement"]) -> list[str]:
+    """In place if both can, as training does it: out of place, the time to get memory for the sum counts too."""
+    in_place = left[-1].in_place and right[-1].in_place
     names = left[0].through, right[0].through
-    lines = [f"# out-of-place, side by side\n#{'size (B)':>12} {names[0] + ' (us)':>14} {names[1] + ' (us)':>14} {'ratio':>8}"]
-    other = {row.bytes: row.seconds for row in right if not row.in_place}
-    for row in left:
-        if not row.in_place:
-            mine, theirs = row.seconds, other[row.bytes]
-            lines.append(f"#{row.bytes:>12} {mine * 1e6:>14.2f} {theirs * 1e6:>14.2f} {theirs / mine:>8.2f}")
+    lines = [
+        f"# side by side, {'in-place' if in_place else 'out-of-place'}",
+        f"#{'size (B)':>12} {names[0] + ' (us)':>14} {names[1] + ' (us)':>14} {'ratio':>8}",
+    ]
+    mine, theirs = ({row.bytes: row.seconds for row in rows if row.in_place == in_place} for rows in (left, right))
+    for size, seconds in mine.items():
+        lines.append(f"#{size:>12} {seconds * 1e6:>14.2f} {theirs[size] * 1e6:>14.2f} {theirs[size] / seconds:>8.2f}")
     return lines

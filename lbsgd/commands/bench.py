@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from lbsgd.commands.bench_allreduce import bench_allreduce
 from lbsgd.commands.bench_scaling import bench_rank, bench_scaling_options, run_scaling
 from lbsgd.commands.options import POSITIVE, data_option
 
@@ -30,6 +31,7 @@ def bench(ctx: click.Context, /, **options: Any) -> None:
 
 
 bench.add_command(bench_rank)
+bench.add_command(bench_allreduce)
 
 
 @bench.command("input")

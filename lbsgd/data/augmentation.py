@@ -20,8 +20,8 @@ TRIES = 10
 DRAWS = 1 + 4 * TRIES
 """Random numbers a sample: the flip's, then four a try. "small" uses two of the first try's."""
 
-LEAST_SMOOTHED = 1.1
-"""Shrinking by less, smoothing would change less than rounding does."""
+LEAST_SMOOTHED = 1.2
+"""Shrinking by less, smoothing would change a grey level or less."""
 
 
 def training_image(source: Source, index: int, settings: "Images", *, seed: int, epoch: int) -> np.ndarray:

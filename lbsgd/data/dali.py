@@ -2,7 +2,7 @@
 
 Threads read the files and choose the crops; DALI decodes, cuts, resizes and flips. What it does not decode as lbsgd does
 (PNG, CMYK, damaged files) the threads finish, and it reaches DALI as a PPM file of the final size, which passes through
-unchanged. The tests run it on a CPU; with a GPU only the device of the decoder differs.
+unchanged. The tests run it on a CPU; on a GPU, where only the device of the decoder differs, it has not been run yet.
 """
 
 import warnings

@@ -25,8 +25,8 @@ LIMIT_PIXELS = 2**27
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 """What Pillow may open: pictures, and none of the formats that start another program."""
 
-LARGEST_UNIT = 32
-"""Rows of pixels in a JPEG's largest coding unit; also room for the rows below that smooth upsampling looks at."""
+SMOOTHED = 2
+"""Rows below one that have a part in it when its colour is upsampled."""
 
 END_OF_IMAGE = b"\xff\xd9"
 FRAME_MARKERS = (0xC0, 0xC1, 0xC2)
@@ -79,20 +79,25 @@ def shorten(data: bytes, height: int, bottom: int) -> tuple[bytes, int]:
     Rows are coded from top to bottom, so it is enough to change the height in the header. A file without its end, or of a
     kind where this does not hold, is returned as it is.
     """
-    rows = -(-(bottom + 2) // LARGEST_UNIT) * LARGEST_UNIT
-    at = _height_position(data) if rows < height and data.endswith(END_OF_IMAGE) else None
-    if at is None:
+    found = _frame(data) if data.endswith(END_OF_IMAGE) else None
+    if found is None:
+        return data, height
+    at, unit = found
+    rows = -(-(bottom + SMOOTHED) // unit) * unit
+    if rows >= height:
         return data, height
     return b"".join((data[:at], rows.to_bytes(2, "big"), data[at + 2 :])), rows
 
 
-def _height_position(data: bytes) -> int | None:
-    """Where the frame header has the image's height; None when there is no frame header of FRAME_MARKERS."""
+def _frame(data: bytes) -> tuple[int, int] | None:
+    """Where the frame header has the image's height, and the rows of a coding unit; None when it is not of FRAME_MARKERS."""
     at = 2
     while at + 9 < len(data) and data[at] == 0xFF:
         marker = data[at + 1]
         if marker in FRAME_MARKERS:
-            return at + 5
+            components = data[at + 9]
+            sampling = data[at + 11 : at + 10 + 3 * components : 3]
+            return (at + 5, 8 * max(factors & 15 for factors in sampling)) if sampling else None
         if 0xC3 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # another kind of frame
             return None
         at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")

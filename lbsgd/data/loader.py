@@ -50,11 +50,11 @@ def in_ordinary_memory(shape: tuple[int, ...]) -> np.ndarray:
 
 
 class DeviceImages(Protocol):
-    """Images on a GPU, which `from_dlpack` of any framework makes its own tensor of without copying."""
+    """Images on a GPU: `from_dlpack` makes a framework's own tensor of them without copying, as_cpu() copies for numpy."""
 
     def __dlpack__(self, *, stream: int | None = None) -> object: ...
     def __dlpack_device__(self) -> tuple[int, int]: ...
-    def as_cpu(self) -> np.typing.ArrayLike: ...
+    def as_cpu(self) -> object: ...
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ Gradients are sent in the order they appear, one message at a time, as Horovod d
 through goes into the next one, up to the fusion threshold.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -25,12 +25,12 @@ class Fusion:
 
 @dataclass(frozen=True)
 class Communication:
-    """end: seconds from the start of backward to the end of the last message. busy: seconds that messages took together."""
+    """end: seconds from the start of backward to the end of the last message. busy: seconds that the messages took together.
+    largest: bytes of the largest message."""
 
     end: float
     busy: float
     largest: float
-    """Bytes of the largest message."""
 
 
 def communicate(gradients: Sequence[Gradient], backward: float, collective: Collective, fusion: Fusion) -> Communication:
@@ -38,11 +38,14 @@ def communicate(gradients: Sequence[Gradient], backward: float, collective: Coll
 
     A gradient waits half a cycle on average before it is looked at.
     """
-    free = busy = largest = 0.0
-    for start, size in _messages(gradients, backward, fusion, lambda: free):
+    end = busy = largest = 0.0
+    first = 0
+    while first < len(gradients):
+        start = max(end, gradients[first].ready * backward + fusion.cycle / 2)
+        size, first = _next_message(gradients, first, start / backward, fusion.threshold)
         seconds = _seconds(collective, size, start, backward)
-        free, busy, largest = start + seconds, busy + seconds, max(largest, size)
-    return Communication(free, busy, largest)
+        end, busy, largest = start + seconds, busy + seconds, max(largest, size)
+    return Communication(end, busy, largest)
 
 
 def exposed(communication: Communication, backward: float, spread: float) -> float:
@@ -58,21 +61,12 @@ def exposed(communication: Communication, backward: float, spread: float) -> flo
     return excess * STANDARD_NORMAL.cdf(z) + deviation * STANDARD_NORMAL.pdf(z)
 
 
-def _messages(gradients: Sequence[Gradient], backward: float, fusion: Fusion, free) -> Iterator[tuple[float, float]]:
-    """Start and bytes of each message; `free()` says when the message before is through."""
-    index = 0
-    while index < len(gradients):
-        start = max(free(), gradients[index].ready * backward + fusion.cycle / 2)
-        size = gradients[index].size
-        index += 1
-        while index < len(gradients) and _joins(gradients[index], start, size, backward, fusion):
-            size += gradients[index].size
-            index += 1
-        yield start, size
-
-
-def _joins(gradient: Gradient, start: float, size: float, backward: float, fusion: Fusion) -> bool:
-    return gradient.ready * backward <= start and size + gradient.size <= fusion.threshold
+def _next_message(gradients: Sequence[Gradient], first: int, now: float, threshold: float) -> tuple[float, int]:
+    """Bytes of the message that begins with gradient `first` at fraction `now` of backward, and the first gradient after it."""
+    size, after = gradients[first].size, first + 1
+    while after < len(gradients) and gradients[after].ready <= now and size + gradients[after].size <= threshold:
+        size, after = size + gradients[after].size, after + 1
+    return size, after
 
 
 def _seconds(collective: Collective, size: float, start: float, backward: float) -> float:

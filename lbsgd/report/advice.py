@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from lbsgd.report.blocks import Advice, Suggestion
-from lbsgd.report.text import milliseconds, number, percent, rate, workers
+from lbsgd.report.text import milliseconds, number, percent, rate
 
 WORTH_TRYING = 0.05
 
@@ -165,7 +165,7 @@ def _compute(breakdown: Breakdown) -> Suggestion:
     )
     steps = (
         "Workers of a host share cores, memory bandwidth or power: fewer of them a host, or a core of its own for each thread.",
-        f"Same number of threads a worker at both sizes? `OMP_NUM_THREADS` sets it; {workers(breakdown.workers)} ran here.",
+        "Measure fewer workers a host: when the arithmetic is fast again, that is the cause.",
     )
     return Suggestion("Undisturbed arithmetic", because, steps)
 

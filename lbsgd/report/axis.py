@@ -8,7 +8,7 @@ from lbsgd.report.text import tick
 
 Text = Callable[[float], str]
 
-LEAST_GAP = 10.0
+LEAST_GAP = 13.0
 """Between two ticks of an axis of counts, in percent of its length: their texts must not touch on a phone."""
 
 
@@ -31,9 +31,9 @@ class Axis:
 
 
 def linear_axis(label: str, low: float, high: float, text: Text = tick, *, exact: bool = False) -> Axis:
-    """From low to high, widened to the next ticks unless `exact`."""
+    """From low to high; widened to the next ticks unless `exact`, and then with more of them."""
     high = high if high > low else low + (abs(low) or 1.0)
-    step = _round_step((high - low) / 4)
+    step = _round_step((high - low) / (6 if exact else 4))
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     values = [round(index * step, 12) for index in range(first, last + 1)]
     if not exact:

@@ -32,7 +32,8 @@ class Folder:
 
 
 def summary(folder: Folder) -> tuple[str, ...]:
-    return (f"{len(folder.runs):,} runs", f"{len(folder.studies):,} scaling studies", str(folder.path.absolute()))
+    counts = (text.count(len(folder.runs), "run"), text.count(len(folder.studies), "scaling study", "scaling studies"))
+    return (*counts, str(folder.path.absolute()))
 
 
 def blocks(folder: Folder) -> tuple[object, ...]:
@@ -135,10 +136,10 @@ def _kind(record: Record) -> tuple[Any, ...]:
 def _comparisons(
     runs: Sequence[tuple[Path, Record]], targets: dict[str, str], evaluations: dict[str, list[Record]]
 ) -> Iterator[Section]:
-    """A section for each kind of which at least two runs have a speed."""
+    """A section for each kind of which at least two runs ended with a speed."""
     kinds: dict[tuple[Any, ...], list[Record]] = {}
     for _, record in runs[:MOST_ROWS]:
-        if record.get("throughput"):
+        if record["status"] == "done" and record["throughput"]:
             kinds.setdefault(_kind(record), []).append(record)
     groups = [(kind, records) for kind, records in kinds.items() if len(records) > 1]
     for number, (kind, records) in enumerate(groups, 1):
@@ -163,7 +164,7 @@ def _comparison(records: Sequence[Record], targets: dict[str, str]) -> Table:
         alone = scaling.get("efficiency") if scaling.get("method") == "communication-off" else None
         rows.append((_cell(record["id"], targets), f"{record['world']['size']:,}", text.rate(own), against,
                      text.percent(alone), text.error(final.get("top1_error"))))  # fmt: skip
-    return Table(f"Efficiency a worker against {baseline['id']}", header, tuple(rows))
+    return Table(f"Speed a worker, against {baseline['id']}", header, tuple(rows))
 
 
 def _error_curves(id: str, curves: dict[str, list[Record]]) -> Chart:

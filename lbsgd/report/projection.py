@@ -44,14 +44,19 @@ def read_projection(file: Path) -> Projection:
 
 
 def projection_section(projection: Projection, id: str) -> Section:
-    header = ("workers", "step", "efficiency", "exposed communication", "bottleneck")
+    header = ("workers", "bottleneck", "step", "exposed communication", "efficiency")
     rows = [
-        (f"{one.workers:,}", text.milliseconds(one.step_ms), text.percent(one.efficiency), text.milliseconds(one.exposed_ms),
-         one.bottleneck)
+        (
+            f"{one.workers:,}",
+            one.bottleneck,
+            text.milliseconds(one.step_ms),
+            text.milliseconds(one.exposed_ms),
+            text.percent(one.efficiency),
+        )
         for one in projection.points
-    ]  # fmt: skip
+    ]
     said = Text("Computed from a model of the cluster by `lbsgd project`. Nothing here was measured.")
-    table = Table("Predicted sizes", header, tuple(rows), text_columns=0)
+    table = Table("Predicted sizes", header, tuple(rows), text_columns=2)
     assumed = tuple((key, str(value)) for key, value in projection.assumptions.items())
     folded = Table("Assumptions and error band", ("what", "value"), assumed, text_columns=2, folded=True)
     return Section(id, "Prediction, not measured", (said, table, *([folded] if assumed else [])))

@@ -17,13 +17,10 @@ SERIES = {"torch": 1, "tensorflow": 2}
 
 def scaling_charts(sizes: Sequence[Size], prefix: str, projection: Projection | None) -> list[Chart]:
     """sizes: those with a result, at least one. prefix: of the charts' ids."""
-    predicted = projection.points if projection else ()
-    counts = [size["workers"] for size in sizes] + [point.workers for point in predicted]
-    x = count_axis("workers", counts)
-    charts = [_speed(sizes, f"{prefix}-speed", x, counts)]
+    charts = [_speed(sizes, f"{prefix}-speed")]
     compared = [size for size in sizes if size["efficiency"] is not None]
-    if compared or predicted:
-        charts.append(_efficiency(compared, f"{prefix}-efficiency", x, projection))
+    if compared or projection:
+        charts.append(_efficiency(compared, f"{prefix}-efficiency", projection))
     return charts
 
 
@@ -34,15 +31,14 @@ def _by_framework(sizes: Sequence[Size]) -> dict[str, list[Size]]:
     return found
 
 
-def _speed(sizes: Sequence[Size], id: str, x: Axis, counts: Sequence[int]) -> Chart:
+def _speed(sizes: Sequence[Size], id: str) -> Chart:
+    counts = [size["workers"] for size in sizes]
     lines = []
     for framework, own in _by_framework(sizes).items():
         measured = [Point(size["workers"], size["images_per_second"]) for size in own]
-        smallest = own[0]
-        ideal = [
-            Point(count, count * smallest["images_per_second_per_worker"]) for count in (smallest["workers"], own[-1]["workers"])
-        ]
-        lines.append(Line(f"ideal from {text.workers(smallest['workers'])}", ideal, SERIES[framework], look="ideal"))
+        ends = own[0]["workers"], own[-1]["workers"]
+        ideal = [Point(count, count * own[0]["images_per_second_per_worker"]) for count in ends]
+        lines.append(Line("" if lines else "ideal", ideal, SERIES[framework], look="ideal"))
         lines.append(Line(framework, measured, SERIES[framework], marked=True))
     values = [point.y for line in lines for point in line.points]
     y = log_axis("images/s", min(values), max(values)) if wide(counts) else linear_axis("images/s", 0.0, max(values))
@@ -61,22 +57,21 @@ def _speed(sizes: Sequence[Size], id: str, x: Axis, counts: Sequence[int]) -> Ch
         for size in sizes
     ]
     header = ("workers", "framework", "images/s", "a worker")
-    return Chart(id, "Images a second", f"Images a second. {said}.", x, y, lines, header, readings)
+    return Chart(id, "Images a second", f"Images a second. {said}.", count_axis("workers", counts), y, lines, header, readings)
 
 
-def _efficiency(sizes: Sequence[Size], id: str, x: Axis, projection: Projection | None) -> Chart:
+def _efficiency(sizes: Sequence[Size], id: str, projection: Projection | None) -> Chart:
+    predicted = [Point(point.workers, point.efficiency) for point in projection.points] if projection else []
+    x = count_axis("workers", [size["workers"] for size in sizes] + [count for count, _ in predicted])
     lines = [Line("ideal", [Point(x.low, 1.0), Point(x.high, 1.0)], look="ideal", series=0)]
     for framework, own in _by_framework(sizes).items():
         points = [Point(size["workers"], size["efficiency"]) for size in own]
         intervals = [tuple(size["efficiency_interval"] or (size["efficiency"],) * 2) for size in own]
         lines.append(Line(framework, points, SERIES[framework], marked=True, intervals=intervals))
     readings = [_reading(size) for size in sizes]
-    if projection:
-        points = [Point(point.workers, point.efficiency) for point in projection.points]
-        lines.append(Line("prediction", points, series=4, look="prediction", marked=True))
-        readings += [
-            Reading(x, (y,), (f"{x:,}", "prediction", text.percent(y), text.UNKNOWN)) for x, y in points
-        ]
+    if predicted:
+        lines.append(Line("prediction", predicted, series=4, look="prediction", marked=True))
+        readings += [Reading(count, (y,), (f"{count:,}", "prediction", text.percent(y), text.UNKNOWN)) for count, y in predicted]
     readings.sort(key=lambda reading: reading.x)
     said = "; ".join(f"{reading.cells[1]}, {reading.cells[0]} workers: {reading.cells[2]}" for reading in readings)
     header = ("workers", "framework", "efficiency", "95 % interval")
@@ -94,4 +89,4 @@ def _shares(lines: Sequence[Line]) -> Axis:
     """From a round number below all of it, so that a few percent can be seen; 100 % is always on it."""
     values = [value for line in lines for value in (*(point.y for point in line.points), *sum(line.intervals, ()))]
     low = max(0.0, math.floor(10 * min(values) - 0.5) / 10)
-    return linear_axis("efficiency", low, max(1.0, *values), lambda share: f"{100 * share:.3g} %")
+    return linear_axis("efficiency", low, max(1.01, *values), lambda share: f"{100 * share:.3g} %", exact=True)

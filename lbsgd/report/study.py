@@ -53,13 +53,12 @@ def _headlines(study: Content, framework: str) -> list[Headline]:
     if not sizes:
         return []
     largest = max(sizes, key=lambda size: size["workers"])
-    who = f"{framework}, {text.workers(largest['workers'])}"
     a_worker = f"{text.rate(largest['images_per_second_per_worker'])} a worker"
-    speed = Headline(who, f"{text.rate(largest['images_per_second'])} images/s", a_worker)
+    speed = Headline(f"Images a second, {_name(largest)}", text.rate(largest["images_per_second"]), a_worker)
     if largest["efficiency"] is None:
         return [speed]
     note = f"against {text.workers(largest['baseline_workers'])}, 95 % interval {_interval(largest)}"
-    return [speed, Headline(who, f"{text.percent(largest['efficiency'])} efficient", note)]
+    return [speed, Headline(f"Efficiency, {_name(largest)}", text.percent(largest["efficiency"]), note)]
 
 
 def _name(size: Size) -> str:

@@ -1,4 +1,4 @@
-"""Numbers as people read them. Each takes None, for what is not known, and gives a dash."""
+"""Numbers as people read them, tied to their units by spaces that no line breaks at. None, what is not known, is a dash."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -18,13 +18,13 @@ def _known(write: Callable[[Any], str]) -> Callable[[Any], str]:
 @_known
 def percent(share: float) -> str:
     """0.9116 -> 91.2 %."""
-    return f"{100 * share:.1f} %"
+    return f"{100 * share:.1f}\N{NO-BREAK SPACE}%"
 
 
 @_known
 def error(share: float) -> str:
     """An error rate, in which a tenth of a percent matters: 0.2374 -> 23.74 %."""
-    return f"{100 * share:.2f} %"
+    return f"{100 * share:.2f}\N{NO-BREAK SPACE}%"
 
 
 @_known
@@ -35,7 +35,8 @@ def rate(value: float) -> str:
 
 @_known
 def milliseconds(value: float) -> str:
-    return f"{value:,.0f} ms" if value >= 1000 else f"{value:.1f} ms" if value >= 1 or value <= 0 else f"{value:.2g} ms"
+    digits = f"{value:,.0f}" if value >= 1000 else f"{value:.1f}" if value >= 1 or value <= 0 else f"{value:.2g}"
+    return f"{digits}\N{NO-BREAK SPACE}ms"
 
 
 @_known
@@ -69,5 +70,10 @@ def moment(value: str) -> str:
     return value.replace("T", " ").replace("Z", " UTC")
 
 
-def workers(count: int) -> str:
-    return f"{count:,} worker{'' if count == 1 else 's'}"
+def count(number: int, one: str, many: str | None = None) -> str:
+    """1 run, 2 runs."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def workers(number: int) -> str:
+    return count(number, "worker")

@@ -27,13 +27,13 @@ def training_charts(steps: Lines, evaluations: Lines, speeds: Lines, prefix: str
     )
     charts = []
     if len(loss) > 1:
-        charts.append(_binned(f"{prefix}-loss", "Training loss", "loss", loss, epochs, text.number, detail))
+        charts.append(_binned(f"{prefix}-loss", "Training loss", "loss", loss, epochs, text.number, detail, "every step"))
     if len(errors := _points(evaluations, "top1_error")) > 1:
         charts.append(_errors(f"{prefix}-error", errors, epochs, detail))
     if len(rates) > 1:
         charts.append(_rates(f"{prefix}-lr", rates, epochs, detail))
     if len(speed) > 1:
-        charts.append(_binned(f"{prefix}-speed", "Speed", "images a second", speed, epochs, text.rate, detail))
+        charts.append(_binned(f"{prefix}-speed", "Speed", "images a second", speed, epochs, text.rate, detail, "as recorded"))
     return charts
 
 
@@ -42,11 +42,14 @@ def _points(lines: Lines, key: str) -> list[Point]:
     return [Point(line["epoch"], line[key]) for line in lines if line[key] is not None]
 
 
-def _binned(id: str, title: str, label: str, points: list[Point], epochs: Axis, write: Write, detail: int) -> Chart:
+def _binned(
+    id: str, title: str, label: str, points: list[Point], epochs: Axis, write: Write, detail: int, faint: str
+) -> Chart:
+    """faint: what the pale curve is called, where points are more than rows of the table."""
     groups = bins(points, detail)
     lines = [Line("", [group.middle for group in groups])]
     if len(points) > len(groups):
-        lines = [Line("every step", outline(points, OUTLINE * detail), look="faint"),
+        lines = [Line(faint, outline(points, OUTLINE * detail), look="faint"),
                  Line("mean", lines[0].points)]  # fmt: skip
     top = max(point.y for point in points)
     readings = [

@@ -22,7 +22,7 @@ LEAST_STEPS, MOST_STEPS = 5, 100
 
 @dataclass(frozen=True, kw_only=True)
 class Rounds:
-    """How much is measured. warm_up: steps that are not counted. steps: of each kind in a round; None: ROUND_SECONDS of them."""
+    """How much is measured. warm_up: steps not counted. steps: of each kind in a round; None: ROUND_SECONDS of them."""
 
     warm_up: int
     steps: int | None

@@ -1,0 +1,98 @@
+"""The published scaling measurements, scaling_published.csv, as what `lbsgd project` would be given for each.
+
+Assumptions where a source says too little are made here, none in lbsgd: see `describe_row`.
+"""
+
+import csv
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+from lbsgd.models import MODELS, describe
+from lbsgd.projection.backward import Gradient, generic_profile, network_profile
+from lbsgd.projection.calibration import Constants
+from lbsgd.projection.cluster import Cluster
+from lbsgd.projection.overlap import Fusion
+from lbsgd.projection.prediction import Workload, predict
+
+CSV = Path(__file__).with_name("scaling_published.csv")
+UNSTATED_GBIT = 4.3
+"""Azure's virtual machines, whose source does not name the Ethernet's rate: what fits their own P100 rows."""
+
+NVLINKED = ("DGX", "NVIDIA", "p3.16xlarge", "Big Basin")
+FUSION = Fusion(threshold=64e6, cycle=5e-3)
+NO_FUSION = replace(FUSION, threshold=0)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A measurement. cells: the row of the file; family: what is left out together in the leave-one-system-out figures."""
+
+    cells: dict[str, str]
+    cluster: Cluster
+    overlap: bool
+    fused: bool
+
+    @property
+    def family(self) -> str:
+        system = self.cells["system"]
+        return "NVIDIA, one node" if system.startswith("NVIDIA") else system
+
+    @property
+    def gpus(self) -> int:
+        return int(self.cells["gpus"])
+
+    @property
+    def efficiency(self) -> float:
+        return float(self.cells["efficiency"])
+
+    @property
+    def network_stated(self) -> bool:
+        return bool(self.cells["net_gbps_per_node"]) or self.cells["nodes"] == "1"
+
+    def predict(self, constants: Constants, *, by_model: bool = True) -> float:
+        """The efficiency, told the model's name where lbsgd knows it (`by_model`) or only the gradient's size."""
+        workload = Workload(
+            step=float(self.cells["baseline_step_ms"]) / 1e3,
+            baseline_gpus=int(self.cells["baseline_gpus"]),
+            gradients=self._gradients(constants, by_model),
+            overlap=self.overlap,
+            fusion=FUSION if self.fused else NO_FUSION,
+        )
+        (prediction,) = predict(workload, lambda ranks: self.cluster.collective(constants, ranks), constants, [self.gpus])
+        return prediction.efficiency
+
+    def _gradients(self, constants: Constants, by_model: bool) -> list[Gradient]:
+        size = float(self.cells["grad_MB"]) * 1e6
+        if not (by_model and self.cells["model"] in MODELS):
+            return generic_profile(size, constants.last_share)
+        return _profile(self.cells["model"], size)
+
+
+@cache
+def _profile(model: str, size: float) -> list[Gradient]:
+    network = describe(model, 1000)
+    return network_profile(network, round(size / sum(parameter.size for parameter in network.parameters.values())))
+
+
+def read_rows() -> list[Row]:
+    with CSV.open(newline="") as file:
+        return [describe_row(cells) for cells in csv.DictReader(file)]
+
+
+def describe_row(cells: dict[str, str]) -> Row:
+    """The cluster in the words of `lbsgd project`.
+
+    RDMA where the source names it. TensorFlow's parameter server inside one node, of which the interface knows nothing, counts
+    as nccl. MG-WFBP's merging counts as fusion. Overlap unless the source says otherwise.
+    """
+    algorithm = cells["algorithm"].lower()
+    cluster = Cluster(
+        gpus_per_node=int(cells["gpus_per_node"]),
+        network_gbit=float(cells["net_gbps_per_node"] or UNSTATED_GBIT),
+        transport="rdma" if "RDMA" in cells["transport"] else "tcp",
+        intra_node="nvlink" if any(name in cells["system"] for name in NVLINKED) else "pcie",
+        allreduce=next((name for name in ("mpi", "gloo") if name in algorithm), "nccl"),
+    )
+    fused = "no fusion" not in algorithm and "per tensor" not in algorithm
+    return Row(cells, cluster, "no overlap" not in algorithm, fused)

@@ -1,0 +1,255 @@
+"""`lbsgd project`: step time and efficiency for a described cluster, without having it.
+
+Everything printed is a prediction, and says so: nothing is measured here and nothing recorded.
+"""
+
+import json
+import math
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lbsgd.commands.options import POSITIVE
+from lbsgd.errors import UsageError
+
+if TYPE_CHECKING:
+    from lbsgd.projection.backward import Gradient
+    from lbsgd.projection.calibration import Constants, ErrorBand
+    from lbsgd.projection.cluster import Cluster
+    from lbsgd.projection.prediction import Prediction
+
+SCHEMA = "lbsgd.project/1"
+BYTES_PER_VALUE = {"fp32": 4, "fp16": 2}
+
+
+class PositiveNumber(click.FloatRange):
+    """A finite number above 0."""
+
+    def __init__(self) -> None:
+        super().__init__(min=0, min_open=True)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
+
+
+RATE = PositiveNumber()
+
+
+def parse_gpus(ctx: click.Context, parameter: click.Parameter, text: str) -> list[int]:
+    """"8,64,256" as numbers, ascending and each once."""
+    try:
+        counts = sorted({int(part) for part in text.split(",")})
+    except ValueError:
+        counts = []
+    if not counts or counts[0] < 1:
+        raise click.BadParameter(f"{text!r} is not a list of numbers of GPUs, such as 8,64,256")
+    return counts
+
+
+@click.command()
+@click.option("--gpus", metavar="N,N,..", required=True, callback=parse_gpus, help="Numbers of GPUs to predict.")
+@click.option("--step-ms", type=RATE, required=True, help="Measured milliseconds of a step on --baseline-gpus GPUs.")
+@click.option("--model", metavar="NAME", help="Network, such as resnet50, that the gradients' sizes and order are taken from.")
+@click.option("--gradient-mb", type=RATE, help="MB (10^6 bytes) of gradients as they are sent, instead of --model.")
+@click.option(
+    "--dtype", type=click.Choice(list(BYTES_PER_VALUE)), default="fp32", show_default=True, help="Gradients of --model."
+)
+@click.option("--baseline-gpus", type=POSITIVE, default=1, show_default=True, help="GPUs that --step-ms was measured on.")
+@click.option("--gpus-per-node", type=POSITIVE, default=8, show_default=True, help="GPUs of a node.")
+@click.option("--network-gbit", type=RATE, help="Nominal Gbit/s of a node's network, all cards together.")
+@click.option(
+    "--transport", type=click.Choice(["tcp", "rdma"]), default="tcp", show_default=True, help="What runs over the network."
+)
+@click.option(
+    "--intra-node",
+    type=click.Choice(["nvlink", "pcie"]),
+    default="nvlink",
+    show_default=True,
+    help="What links the GPUs of a node.",
+)
+@click.option(
+    "--allreduce",
+    type=click.Choice(["nccl", "mpi", "gloo"]),
+    default="nccl",
+    show_default=True,
+    help="Who sums: nccl on the GPUs; mpi on the CPUs; gloo on the CPUs between nodes, as in the paper.",
+)
+@click.option(
+    "--overlap",
+    type=click.Choice(["none", "full"]),
+    default="full",
+    show_default=True,
+    help="Send gradients after backward, or as they become ready, fused.",
+)
+@click.option(
+    "--fusion-mb",
+    type=click.FloatRange(min=0),
+    default=64.0,
+    show_default=True,
+    help="MB that gradients are fused up to; 0 sends each by itself.",
+)
+@click.option(
+    "--cycle-ms", type=click.FloatRange(min=0), default=5.0, show_default=True, help="Horovod's time between two looks."
+)
+@click.option(
+    "--calibrate",
+    metavar="FILE",
+    multiple=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Allreduce as measured: JSON of `lbsgd bench allreduce`, instead of the cluster's description. Repeatable.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def project(
+    gpus: list[int],
+    step_ms: float,
+    model: str | None,
+    gradient_mb: float | None,
+    dtype: str,
+    baseline_gpus: int,
+    overlap: str,
+    fusion_mb: float,
+    cycle_ms: float,
+    calibrate: tuple[Path, ...],
+    as_json: bool,
+    **cluster: Any,
+) -> None:
+    """Predict the efficiency of training on a cluster that is described, not there.
+
+    A model of communication, calibrated on published measurements, says how much of it backward hides. It knows the
+    bottleneck; it cannot know what is wrong with a cluster: measure with `lbsgd bench` where you can.
+
+    \b
+      lbsgd project --gpus 8,64,256 --network-gbit 50 --model resnet50 --step-ms 250
+    """
+    from lbsgd.projection.calibration import published
+    from lbsgd.projection.cluster import Cluster
+    from lbsgd.projection.measured_allreduce import measured_collective, read_measured
+    from lbsgd.projection.overlap import Fusion
+    from lbsgd.projection.prediction import Workload, predict
+
+    constants, band = published()
+    gradients = _gradients(model, gradient_mb, dtype, constants)
+    workload = Workload(
+        step=step_ms / 1e3,
+        baseline_gpus=baseline_gpus,
+        gradients=gradients,
+        overlap=overlap == "full",
+        fusion=Fusion(threshold=fusion_mb * 1e6, cycle=cycle_ms / 1e3),
+    )
+    described, measured = Cluster(**cluster), read_measured(calibrate) if calibrate else None
+    predictions = predict(
+        workload,
+        lambda ranks: measured_collective(measured, ranks) if measured else described.collective(constants, ranks),
+        constants,
+        gpus,
+    )
+    assumptions = [
+        *_communication(described, measured, constants),
+        *_computation(workload, constants, model, sum(gradient.size for gradient in gradients)),
+    ]
+    if as_json:
+        click.echo(json.dumps(_as_json(predictions, assumptions, band, baseline_gpus), indent=2))
+    else:
+        click.echo(_text(predictions, assumptions, band, baseline_gpus))
+
+
+def _gradients(model: str | None, megabytes: float | None, dtype: str, constants: "Constants") -> "list[Gradient]":
+    from lbsgd.models import MODELS, describe, library_model
+    from lbsgd.projection.backward import generic_profile, network_profile
+
+    if (model is None) == (megabytes is None):
+        raise UsageError("give either --model NAME or --gradient-mb MB: what is sent decides the communication")
+    if megabytes is not None:
+        return generic_profile(megabytes * 1e6, constants.last_share)
+    if library_model(model):
+        raise UsageError(f"--model {model}: only {', '.join(MODELS)} are known here; give --gradient-mb instead")
+    return network_profile(describe(model, 1000), BYTES_PER_VALUE[dtype])
+
+
+def _communication(cluster: "Cluster", measured: dict[int, Any] | None, constants: "Constants") -> list[str]:
+    if measured:
+        return [f"allreduce as measured on {', '.join(map(str, sorted(measured)))} ranks, scaled as a ring to others"]
+    network = "no network" if cluster.network_gbit is None else f"{cluster.network_gbit:g} Gbit/s, {cluster.transport}"
+    ceiling = {
+        "tcp": f"{constants.tcp_share:.0%} of the network's rate, {constants.tcp_gbit:.3g} Gbit/s at most",
+        "rdma": f"{constants.rdma_share:.0%} of the network's rate",
+    }[cluster.transport]
+    bus = {"nvlink": constants.nvlink_gbyte, "pcie": constants.pcie_gbyte}[cluster.intra_node]
+    rates = [f"{cluster.transport} reaches {ceiling}", f"{cluster.intra_node} {bus:.3g} GB/s in a ring"]
+    if cluster.allreduce != "nccl":
+        host = {"mpi": constants.mpi_gbyte, "gloo": constants.gloo_gbyte}[cluster.allreduce]
+        rates.append(f"{cluster.allreduce} {host:.2g} GB/s through the host")
+    return [f"{cluster.gpus_per_node} GPUs a node, {network}, {cluster.intra_node}, {cluster.allreduce}", "; ".join(rates)]
+
+
+def _computation(workload: Any, constants: "Constants", model: str | None, size: float) -> list[str]:
+    order = f"{model}'s layers" if model else "a generic network"
+    overlap = (
+        f"gradients are sent while backward runs, which then leaves allreduce {constants.bus_share:.0%} of the bus"
+        if workload.overlap
+        else "gradients are sent after backward"
+    )
+    baseline = _gpus(workload.baseline_gpus)
+    return [
+        f"{size / 1e6:.4g} MB of gradients, in the order of {order}; {overlap}",
+        f"backward is {constants.backward_share:.0%} of a step of {workload.step * 1e3:g} ms on {baseline}",
+        f"steps of different workers vary by {constants.straggler_spread:.1%}, and each step waits for the slowest",
+    ]
+
+
+def _gpus(count: int) -> str:
+    return f"{count} GPU{'s' if count > 1 else ''}"
+
+
+def _band(band: "ErrorBand") -> str:
+    return (
+        f"error band: half of {band.rows} published measurements were within {band.median_points:g} points of efficiency, nine "
+        f"of ten within {band.p90_points:g}, each predicted without its own system (docs/projection.md)"
+    )
+
+
+def _text(predictions: "list[Prediction]", assumptions: list[str], band: "ErrorBand", baseline_gpus: int) -> str:
+    cells = [("GPUs", "step ms", "efficiency", "waiting ms", "exposed ms", "bottleneck")]
+    for gpus, step, efficiency in predictions:
+        milliseconds = [f"{seconds * 1e3:.1f}" for seconds in (step.total, step.waiting, step.exposed)]
+        cells.append((f"{gpus}", milliseconds[0], f"{efficiency:.1%}", *milliseconds[1:], step.bottleneck))
+    widths = [max(len(row[column]) for row in cells) for column in range(5)]
+    lines = ["  ".join([*(text.rjust(width) for text, width in zip(row, widths, strict=False)), row[5]]) for row in cells]
+    return "\n".join(
+        [
+            f"PREDICTED, not measured; efficiency against {_gpus(baseline_gpus)}",
+            *lines,
+            "assumed:",
+            *(f"  {assumption}" for assumption in assumptions),
+            _band(band),
+        ]
+    )
+
+
+def _as_json(
+    predictions: "list[Prediction]", assumptions: list[str], band: "ErrorBand", baseline_gpus: int
+) -> dict[str, Any]:
+    return {
+        "schema": SCHEMA,
+        "kind": "prediction",
+        "baseline_gpus": baseline_gpus,
+        "predictions": [
+            {
+                "gpus": gpus,
+                "step_ms": step.total * 1e3,
+                "efficiency": efficiency,
+                "exposed_ms": step.exposed * 1e3,
+                "waiting_ms": step.waiting * 1e3,
+                "compute_ms": step.compute * 1e3,
+                "bottleneck": step.bottleneck,
+            }
+            for gpus, step, efficiency in predictions
+        ],
+        "assumptions": assumptions,
+        "error_band": {**asdict(band), "method": "leave one system out, published measurements"},
+    }
