@@ -11,14 +11,13 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-from published_scaling import Row, read_rows
+from published_scaling import HELD_OUT, Row, read_rows
 from scipy.optimize import least_squares
 
 from lbsgd.models import MODELS
-from lbsgd.projection.calibration import Constants, constants_from
+from lbsgd.projection.calibration import Constants
 
 CONSTANTS = Path(__file__).parents[1] / "lbsgd/projection/constants.toml"
-HELD_OUT = Path(__file__).with_name("projection_held_out.toml")
 
 # Where each constant starts and how freely it moves: the standard deviation of its logarithm under the prior.
 PRIORS = {
@@ -45,7 +44,7 @@ SCALE = 0.05
 
 
 def fit(rows: Sequence[Row]) -> Constants:
-    """Maximum a posteriori. A system with n rows counts as the square root of n; residual networks count by name and by size."""
+    """Maximum a posteriori. A system with n rows counts as sqrt(n); residual networks count by name and by size."""
     cases = [(row, by_model) for row in rows for by_model in (True, False)[: 1 + (row.cells["model"] in MODELS)]]
     count = Counter(row.family for row, _ in cases)
     weights = np.array([count[row.family] ** -0.25 for row, _ in cases])
@@ -61,7 +60,7 @@ def fit(rows: Sequence[Row]) -> Constants:
 def _constants(logarithms: np.ndarray) -> Constants:
     """From how many prior standard deviations each constant is off its start."""
     pairs = zip(PRIORS.items(), logarithms, strict=True)
-    return constants_from({name: start * math.exp(spread * value) for (name, (start, spread)), value in pairs})
+    return Constants(**{name: start * math.exp(spread * value) for (name, (start, spread)), value in pairs})
 
 
 def error_band(rows: Sequence[Row], held_out: dict[str, Constants]) -> dict[str, float]:

@@ -4,6 +4,7 @@ Assumptions where a source says too little are made here, none in lbsgd: see `de
 """
 
 import csv
+import tomllib
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -16,6 +17,9 @@ from lbsgd.projection.overlap import Fusion
 from lbsgd.projection.prediction import Workload, predict
 
 CSV = Path(__file__).with_name("scaling_published.csv")
+HELD_OUT = Path(__file__).with_name("projection_held_out.toml")
+"""For each system the constants that the other systems' rows give, by projection_fit.py."""
+
 UNSTATED_GBIT = 4.3
 """Azure's virtual machines, whose source does not name the Ethernet's rate: what fits their own P100 rows."""
 
@@ -73,6 +77,10 @@ class Row:
 def _profile(model: str, size: float) -> list[Gradient]:
     network = describe(model, 1000)
     return network_profile(network, round(size / sum(parameter.size for parameter in network.parameters.values())))
+
+
+def held_out_constants() -> dict[str, Constants]:
+    return {family: Constants(**values) for family, values in tomllib.loads(HELD_OUT.read_text()).items()}
 
 
 def read_rows() -> list[Row]:

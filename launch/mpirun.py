@@ -1,5 +1,6 @@
 """Open MPI's mpirun: render its argument list, then run it and end its ranks with it."""
 
+import ctypes
 import os
 import shutil
 import signal
@@ -86,9 +87,12 @@ def run(argv: list[str], *, environment: Mapping[str, str] | None = None, output
 
     SIGINT, SIGTERM and SIGHUP (unless ignored, as under nohup) become SIGUSR2, which mpirun passes to all ranks at once:
     they save their state and leave. The second signal, or GRACE_SECONDS, ends them; mpirun's own handling would leave the
-    ranks one second. The exit code is then 130 after Ctrl-C and 143 after all others.
+    ranks one second. The exit code is then 130 after Ctrl-C and 143 after all others. When this process is killed, mpirun gets
+    SIGTERM and ends the ranks.
     """
-    process = subprocess.Popen(argv, env=environment, stdout=output, stderr=output, start_new_session=True)
+    process = subprocess.Popen(
+        argv, env=environment, stdout=output, stderr=output, start_new_session=True, preexec_fn=_end_with_parent
+    )
     received: list[int] = []
 
     def forward(number: int, _frame) -> None:
@@ -114,3 +118,14 @@ def run(argv: list[str], *, environment: Mapping[str, str] | None = None, output
     if received and code != 0:
         return 128 + (signal.SIGINT if received[0] == signal.SIGINT else signal.SIGTERM)
     return 128 - code if code < 0 else code
+
+
+# In a session of its own mpirun would not notice that we are gone, and hold the GPUs for ever. The kernel tells it at once; a
+# watch on the parent in every rank would be a thread more in each, and blind on other hosts, where the parent is another.
+PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None)
+
+
+def _end_with_parent() -> None:
+    """Have the kernel send this process SIGTERM when its parent ends, however that ends (prctl(2), Linux)."""
+    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -17,6 +17,10 @@ COMMANDS = {
         "lbsgd.commands.plan:plan",
         "Show what a run would do: every derived number, the rule it comes from, and what to beware of.",
     ),
+    "report": (
+        "lbsgd.commands.report:report",
+        "Write one HTML page about a run, a scaling study or a folder of them.",
+    ),
     "runs": ("lbsgd.commands.runs:runs", "List, show and compare recorded runs."),
     "bench": ("lbsgd.commands.bench:bench", "Measure how training scales over numbers of workers, and what limits it."),
     "data": ("lbsgd.commands.data:data", "Make, describe, index, pack and verify data sets."),

@@ -41,6 +41,7 @@ class Request:
     decoder: str
     efficiency_steps: int
     keep_checkpoints: int
+    log_to: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -143,6 +144,7 @@ def prepare(world: World, request: Request) -> Run:
         decoder=request.decoder,
         efficiency_steps=request.efficiency_steps,
         keep_checkpoints=request.keep_checkpoints,
+        log_to=request.log_to,
     )
 
 

@@ -172,6 +172,7 @@ class _MLflow:
 
         self._client = MlflowClient(tracking_uri=_tracking_uri(folder))
         self._run = self._find(folder) or self._create(folder)
+        self._client.update_run(self._run, status="RUNNING")
         self._client.log_batch(self._run, params=_mlflow_parameters(self._client, self._run, facts))
         self._waiting: list[Scalar] = []
         self._sent = time.monotonic()

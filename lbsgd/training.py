@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 
@@ -28,6 +29,7 @@ from lbsgd.order import Order
 from lbsgd.plan import Plan
 from lbsgd.progress import Reporter, Status, choose_reporter
 from lbsgd.record import RunRecord
+from lbsgd.sinks import Sinks, open_sinks
 from lbsgd.steps import Step, take_steps
 from lbsgd.world import World
 
@@ -54,6 +56,7 @@ class Run:
     decoder: str
     efficiency_steps: int
     keep_checkpoints: int
+    log_to: tuple[str, ...]
 
     @property
     def order(self) -> Order:
@@ -108,10 +111,26 @@ class _Training:
         self.evaluation: Evaluation | None = None
         self.errors: list[float] = []
         self.unreported: list[Step] = []
+        self.sinks: Sinks | None = None
         self.meeting_after = 1
 
     def run_to_end(self) -> Outcome:
+        status = "failed"
+        try:
+            outcome = self._run()
+            status = "done"
+            return outcome
+        except Interrupted:
+            status = "interrupted"
+            raise
+        finally:
+            if self.sinks:
+                self.sinks.close(status)
+
+    def _run(self) -> Outcome:
         run = self.run
+        if run.record and run.log_to:
+            self.sinks = open_sinks(run.log_to, run.record.folder, run.record.content, run.start, self.reporter.say)
         if run.efficiency_steps and run.start < run.stop:
             self.reporter.say("timing each worker with communication off ...")
             self.alone = time_alone(
@@ -128,6 +147,12 @@ class _Training:
 
     def _batches(self) -> Iterator[Batch]:
         return self.run.batches(self.bad_samples["train"])
+
+    def _log(self, kind: str, **values: Any) -> None:
+        """On rank 0."""
+        self.run.record.log(kind, **values)
+        if self.sinks:
+            self.sinks.log(kind, values)
 
     def _train_epochs(self, batches: Iterator[Batch]) -> None:
         run, length = self.run, self.schedule.iterations_per_epoch
@@ -179,18 +204,20 @@ class _Training:
             return
         length = self.schedule.iterations_per_epoch
         for step, loss in zip(steps, losses.tolist(), strict=True):
-            self.run.record.log("step", step=step.iteration, epoch=step.iteration / length, lr=step.learning_rate, loss=loss)
+            self._log("step", step=step.iteration, epoch=step.iteration / length, lr=step.learning_rate, loss=loss)
         step, busy = self.times.recent()
         if not step:
             return
         done = steps[-1].iteration + 1
+        rate = self.run.plan.global_batch / step
+        self._log("speed", step=done - 1, epoch=done / length, images_per_second=rate)
         self.reporter.show(
             Status(
                 iteration=done,
                 epoch=done / length,
                 learning_rate=steps[-1].learning_rate,
                 loss=float(losses[-1]),
-                images_per_second=self.run.plan.global_batch / step,
+                images_per_second=rate,
                 efficiency=live_efficiency(self.alone, busy),
                 seconds_left=(self.run.stop - done) * step,
             )
@@ -214,7 +241,7 @@ class _Training:
         self._report_bad_samples("val", position, found)
         self.errors.append(self.evaluation.top1_error)
         if run.record:
-            run.record.log("eval", step=max(0, position - 1), epoch=epoch, **asdict(self.evaluation))
+            self._log("eval", step=max(0, position - 1), epoch=epoch, **asdict(self.evaluation))
         self.reporter.say(
             f"epoch {epoch:.4g}: top-1 error {100 * self.evaluation.top1_error:.2f} %, "
             f"loss {self.evaluation.loss:.4f} on {self.evaluation.samples:,} validation images"
@@ -226,7 +253,7 @@ class _Training:
             return
         what = "replaced by others" if split == "train" else "left out"
         for sample, (name, reason) in sorted(found.items()):
-            self.run.record.log("bad_sample", step=max(0, position - 1), split=split, sample=sample, name=name, reason=reason)
+            self._log("bad_sample", step=max(0, position - 1), split=split, sample=sample, name=name, reason=reason)
             self.reporter.say(f"warning: cannot read image {name!r}: {reason}; {what}")
 
     def _save(self, position: int) -> Path | None:

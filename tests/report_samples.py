@@ -10,7 +10,8 @@ from lbsgd.recipe import load_recipe
 from lbsgd.record import RunRecord
 from lbsgd.scaling.study import Result, Settings, Study
 
-ENVIRONMENT = {"versions": {"lbsgd": "0.1.0", "torch": "2.13.0"}, "processor": "CPU", "devices": ["GPU"] * 4, "cores": 96}
+ENVIRONMENT = {"versions": {"lbsgd": "0.1.0", "torch": "2.13.0"}, "processor": "CPU", "devices": ["GPU"] * 4, "cores": 96,
+               "backend": {"device": "GPU", "threads": None}}  # fmt: skip
 
 
 def write_run(folder: Path, *, steps: int = 300, workers: int = 8, hostile: str = "", speeds: bool = True) -> RunRecord:
@@ -47,6 +48,14 @@ def write_run(folder: Path, *, steps: int = 300, workers: int = 8, hostile: str 
             "baseline_run": None,
             "method": "communication-off",
         },
+        scaling_baseline={
+            "workers": workers,
+            "efficiency": 0.91,
+            "baseline_workers": 1,
+            "baseline_images_per_second": 274.7,
+            "baseline_run": f"20260101T000000Z-bench{hostile}",
+            "method": "baseline-run",
+        },
         final={
             "top1_error": 0.2374,
             "loss": 0.96,
@@ -82,6 +91,7 @@ def facts(plan: Any, workers: int, hostile: str) -> dict[str, Any]:
         "throughput": None,
         "time_split": None,
         "scaling": None,
+        "scaling_baseline": None,
         "final": None,
         "environment": {**ENVIRONMENT, "hosts": hosts},
     }  # fmt: skip

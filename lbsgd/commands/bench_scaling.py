@@ -97,13 +97,17 @@ def run_scaling(
 
     if not gpus:
         raise UsageError("say which numbers of workers to measure, e.g. --gpus 1,2,4 (or name a command: input, allreduce)")
+
+    def say(text: str) -> None:
+        click.echo(text, err=True)
+
     settings, allocation = _settings(gpus, **options)
-    study = None if new else unfinished_study(runs, settings)
+    study = None if new else unfinished_study(runs, settings, say)
     verb = "going on with" if study else "recording in"
     study = study or Study.create(new_folder(runs, "bench"), settings, shlex.join(["lbsgd", *sys.argv[1:]]))
-    click.echo(f"{verb} {study.folder}", err=True)
+    say(f"{verb} {study.folder}")
     try:
-        study.run(MpirunJobs(settings, allocation), lambda text: click.echo(text, err=True))
+        study.run(MpirunJobs(settings, allocation), say)
     except BaseException:
         study.end("interrupted")
         raise
@@ -168,7 +172,7 @@ def _show(study, as_json: bool) -> None:
     from lbsgd.scaling.tables import as_text
 
     click.echo(json.dumps(study.content, indent=2) if as_json else as_text(study.content))
-    click.echo(f"{study.folder}: bench.json, bench.csv, bench.md, bench.png", err=True)
+    click.echo(f"{study.folder}: {', '.join(sorted(file.name for file in study.folder.glob('bench.*')))}", err=True)
 
 
 def _require(content: dict[str, Any], least: float | None) -> None:

@@ -41,7 +41,7 @@ RATE = PositiveNumber()
 
 
 def parse_gpus(ctx: click.Context, parameter: click.Parameter, text: str) -> list[int]:
-    """"8,64,256" as numbers, ascending and each once."""
+    """ "8,64,256" as numbers, ascending and each once."""
     try:
         counts = sorted({int(part) for part in text.split(",")})
     except ValueError:
@@ -159,15 +159,15 @@ def project(
 
 
 def _gradients(model: str | None, megabytes: float | None, dtype: str, constants: "Constants") -> "list[Gradient]":
-    from lbsgd.models import MODELS, describe, library_model
+    from lbsgd.models import MODELS, describe
     from lbsgd.projection.backward import generic_profile, network_profile
 
     if (model is None) == (megabytes is None):
         raise UsageError("give either --model NAME or --gradient-mb MB: what is sent decides the communication")
     if megabytes is not None:
         return generic_profile(megabytes * 1e6, constants.last_share)
-    if library_model(model):
-        raise UsageError(f"--model {model}: only {', '.join(MODELS)} are known here; give --gradient-mb instead")
+    if model not in MODELS:
+        raise UsageError(f"--model {model}: the layers of {', '.join(MODELS)} are known here; give --gradient-mb for others")
     return network_profile(describe(model, 1000), BYTES_PER_VALUE[dtype])
 
 
@@ -180,7 +180,10 @@ def _communication(cluster: "Cluster", measured: dict[int, Any] | None, constant
         "rdma": f"{constants.rdma_share:.0%} of the network's rate",
     }[cluster.transport]
     bus = {"nvlink": constants.nvlink_gbyte, "pcie": constants.pcie_gbyte}[cluster.intra_node]
-    rates = [f"{cluster.transport} reaches {ceiling}", f"{cluster.intra_node} {bus:.3g} GB/s in a ring"]
+    rates = [
+        f"{cluster.transport} reaches {ceiling}",
+        f"{cluster.intra_node} {bus:.3g} GB/s in a ring, {constants.bus_share:.0%} of it while backward runs",
+    ]
     if cluster.allreduce != "nccl":
         host = {"mpi": constants.mpi_gbyte, "gloo": constants.gloo_gbyte}[cluster.allreduce]
         rates.append(f"{cluster.allreduce} {host:.2g} GB/s through the host")
@@ -189,14 +192,10 @@ def _communication(cluster: "Cluster", measured: dict[int, Any] | None, constant
 
 def _computation(workload: Any, constants: "Constants", model: str | None, size: float) -> list[str]:
     order = f"{model}'s layers" if model else "a generic network"
-    overlap = (
-        f"gradients are sent while backward runs, which then leaves allreduce {constants.bus_share:.0%} of the bus"
-        if workload.overlap
-        else "gradients are sent after backward"
-    )
+    when = "as they become ready, while backward runs" if workload.overlap else "after backward"
     baseline = _gpus(workload.baseline_gpus)
     return [
-        f"{size / 1e6:.4g} MB of gradients, in the order of {order}; {overlap}",
+        f"{size / 1e6:.4g} MB of gradients in the order of {order}, sent {when}",
         f"backward is {constants.backward_share:.0%} of a step of {workload.step * 1e3:g} ms on {baseline}",
         f"steps of different workers vary by {constants.straggler_spread:.1%}, and each step waits for the slowest",
     ]
@@ -231,9 +230,7 @@ def _text(predictions: "list[Prediction]", assumptions: list[str], band: "ErrorB
     )
 
 
-def _as_json(
-    predictions: "list[Prediction]", assumptions: list[str], band: "ErrorBand", baseline_gpus: int
-) -> dict[str, Any]:
+def _as_json(predictions: "list[Prediction]", assumptions: list[str], band: "ErrorBand", baseline_gpus: int) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "kind": "prediction",

@@ -51,6 +51,7 @@ DEFAULT_DATA = "synthetic"
     show_default=True,
     help="Steps timed with communication off, before training, for the scaling efficiency. 0: do not measure it.",
 )
+@click.option("--log-to", metavar="tensorboard,mlflow", default="", help="Send the metrics there as well.")
 @reading_options
 @click.option(
     "--decoder",
@@ -89,10 +90,11 @@ def run_as_rank(recipe_given: bool, **options: Any) -> None:
         leave_together(world, error, record)
 
 
-def _prepare(world, recipe_given: bool, *, framework, data, resume, run_dir, runs, bad_samples, **options: Any):
+def _prepare(world, recipe_given: bool, *, framework, data, resume, run_dir, runs, bad_samples, log_to, **options: Any):
     from lbsgd.agreement import together
     from lbsgd.data.bad_samples import BadSamplePolicy
     from lbsgd.preparation import Request, prepare, read_checkpoint
+    from lbsgd.sinks import parse_sinks
 
     recipe_flags = {
         name: options.pop(name) for name in ("recipe", "set_values", "model", "batch_per_gpu", "epochs", "precision", "seed")
@@ -116,6 +118,7 @@ def _prepare(world, recipe_given: bool, *, framework, data, resume, run_dir, run
         run_dir=run_dir,
         runs=runs,
         bad_samples=together(world, lambda: BadSamplePolicy.parse(bad_samples)),
+        log_to=together(world, lambda: parse_sinks(log_to)),
         **options,
     )
     return prepare(world, request)

@@ -17,6 +17,9 @@ READ_TIMEOUT = 120.0
 
 LONGEST_POLL = 1.0
 
+LONGEST_CLOSE = 3.0
+"""Seconds: a run that was told to stop must not wait for a file server."""
+
 
 @dataclass(frozen=True)
 class _Job:
@@ -83,13 +86,13 @@ class Readers:
                 self._watch()
 
     def close(self) -> None:
-        """End the threads after the item each is at; one that is stuck is left behind."""
+        """End the threads after the item each is at; one that takes longer than LONGEST_CLOSE is left behind."""
         self._closed = True
         for _ in self._readers:
             self._queue.put(None)
+        deadline = time.monotonic() + LONGEST_CLOSE
         for reader in self._readers:
-            while reader.is_alive() and not self._is_stuck(reader):
-                reader.join(self._poll)
+            reader.join(max(0.0, deadline - time.monotonic()))
 
     def _start(self, number: int) -> None:
         reader = _Reader(self._work, number)

@@ -12,7 +12,7 @@ IMAGE_SIZE = {True: 224, False: 32}
 
 SLICES = 100
 FRONT_LOADING = 1.5
-"""Exponent of the generic profile: convolutional networks hold most parameters in their last layers, whose backward is first."""
+"""Exponent of the generic profile: convolutional networks hold most parameters in the layers whose backward comes first."""
 
 
 class Gradient(NamedTuple):

@@ -1,13 +1,11 @@
-"""The constants of the model: fitted on published measurements and kept in constants.toml, which benchmarks/projection_fit.py writes.
+"""The constants of the model, fitted on published measurements; benchmarks/projection_fit.py writes them to constants.toml.
 
 None of them knows a system's name: what the command line describes is all that a prediction depends on.
 """
 
 import tomllib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
-from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,8 +55,4 @@ class ErrorBand:
 def published() -> tuple[Constants, ErrorBand]:
     """What constants.toml says."""
     content = tomllib.loads((resources.files(__package__) / "constants.toml").read_text())
-    return constants_from(content["constants"]), ErrorBand(**content["error_band"])
-
-
-def constants_from(values: Mapping[str, Any]) -> Constants:
-    return Constants(**values)
+    return Constants(**content["constants"]), ErrorBand(**content["error_band"])

@@ -48,7 +48,7 @@ class Cluster:
     allreduce: str
 
     def collective(self, constants: Constants, ranks: int) -> Collective:
-        """The allreduce of `ranks` ranks that fill one node after the other.
+        """The allreduce of `ranks` ranks that fill one node after the other; of several nodes, the last one counts as full.
 
         Raises UsageError when they need a network whose rate is not known.
         """

@@ -1,4 +1,4 @@
-"""An allreduce as measured on this cluster: latency and time per byte of each number of ranks in results of `lbsgd bench allreduce`.
+"""An allreduce as `lbsgd bench allreduce` measured it on this cluster: latency and time per byte for each number of ranks.
 
 Numbers of ranks that were not measured take the nearest measured one, scaled as a ring scales.
 """

@@ -42,7 +42,7 @@ def communicate(gradients: Sequence[Gradient], backward: float, collective: Coll
     first = 0
     while first < len(gradients):
         start = max(end, gradients[first].ready * backward + fusion.cycle / 2)
-        size, first = _next_message(gradients, first, start / backward, fusion.threshold)
+        size, first = _next_message(gradients, first, backward, start, fusion.threshold)
         seconds = _seconds(collective, size, start, backward)
         end, busy, largest = start + seconds, busy + seconds, max(largest, size)
     return Communication(end, busy, largest)
@@ -61,10 +61,12 @@ def exposed(communication: Communication, backward: float, spread: float) -> flo
     return excess * STANDARD_NORMAL.cdf(z) + deviation * STANDARD_NORMAL.pdf(z)
 
 
-def _next_message(gradients: Sequence[Gradient], first: int, now: float, threshold: float) -> tuple[float, int]:
-    """Bytes of the message that begins with gradient `first` at fraction `now` of backward, and the first gradient after it."""
+def _next_message(
+    gradients: Sequence[Gradient], first: int, backward: float, start: float, threshold: float
+) -> tuple[float, int]:
+    """Bytes of the message that begins with gradient `first` at `start`, and the first gradient after it."""
     size, after = gradients[first].size, first + 1
-    while after < len(gradients) and gradients[after].ready <= now and size + gradients[after].size <= threshold:
+    while after < len(gradients) and gradients[after].ready * backward <= start and size + gradients[after].size <= threshold:
         size, after = size + gradients[after].size, after + 1
     return size, after
 

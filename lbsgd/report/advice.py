@@ -93,7 +93,9 @@ def _communication(breakdown: Breakdown) -> Suggestion:
         because.append(_bandwidth(breakdown))
     if alone and exposed > 1.2 * alone:
         because.append("More is exposed than the allreduce takes by itself: workers wait for one another or share cores.")
-        steps.append("Give each worker cores of its own: fewer workers a host, fewer threads (`OMP_NUM_THREADS`), no other jobs.")
+        steps.append(
+            "Give each worker cores of its own: fewer workers a host, fewer threads (`OMP_NUM_THREADS`), no other jobs."
+        )
     if breakdown.hosts > 1:
         steps += _network(breakdown)
     batch = breakdown.batch_per_worker
@@ -136,7 +138,7 @@ def _straggler(breakdown: Breakdown) -> Suggestion:
         )
     steps = (
         f"Look at {where}: other jobs, clocks lowered by heat or a power limit, fewer cores or slower memory than its peers.",
-        "Measure again without it. When another rank takes its place, workers share something; when none does, it is that host.",
+        "Measure again without it. When another rank takes its place, workers share something; else it is that host.",
     )
     return Suggestion("Even out the workers", because, steps)
 
@@ -144,8 +146,8 @@ def _straggler(breakdown: Breakdown) -> Suggestion:
 def _data(breakdown: Breakdown) -> Suggestion:
     feed = rate(breakdown.images_per_second / breakdown.hosts).replace(",", "")
     steps = (
-        f"`lbsgd bench input --data {shlex.quote(breakdown.data)} --feed {feed}` says whether a host’s cores can make the images, "
-        "and which stage takes the time.",
+        f"`lbsgd bench input --data {shlex.quote(breakdown.data)} --feed {feed}` says whether a host’s cores can make the "
+        "images, and which stage takes the time.",
         "More `--data-threads` where cores are idle; without it a rank takes its share of them.",
         "`lbsgd data pack` puts many small files into few large ones, where the disk or network is what is slow.",
     )
@@ -154,7 +156,9 @@ def _data(breakdown: Breakdown) -> Suggestion:
 
 def _other(breakdown: Breakdown) -> Suggestion:
     because = f"{breakdown.of_step(breakdown.parts['other'])} is neither arithmetic nor communication nor waiting for images."
-    step = "Records, checkpoints and meetings of the ranks: is the runs folder on a slow disk, or rank 0’s core taken by others?"
+    step = (
+        "Records, checkpoints and meetings of the ranks: is the runs folder on a slow disk, or rank 0’s core taken by others?"
+    )
     return Suggestion("A lighter loop", because, (step,))
 
 

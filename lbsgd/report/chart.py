@@ -27,6 +27,10 @@ class Line:
     intervals: Sequence[tuple[float, float]] = ()
 
 
+MOST_MARKS = 30
+"""Points of a curve that are worth a mark each; more run into one another on a phone."""
+
+
 class Reading(NamedTuple):
     """A row of the chart's table: where it lies, the y of each mark to show there, and the row's cells."""
 

@@ -9,14 +9,14 @@ from lbsgd.record import read_metrics
 from lbsgd.report import run, study, text
 from lbsgd.report.axis import linear_axis
 from lbsgd.report.blocks import Grid, Link, Section, Table, Text
-from lbsgd.report.chart import Chart, Line, Reading
-from lbsgd.report.curves import Point, some
+from lbsgd.report.chart import MOST_MARKS, Chart, Line, Reading
+from lbsgd.report.curves import Point, outline, some
 
 Record = dict[str, Any]
 
-MOST_SECTIONS = 20
-"""The newest runs and studies are told in full, the rest in the overview only: a page is read, not archived."""
-DETAIL = 25
+MOST_SECTIONS = 12
+"""The newest runs and studies have their curves on the page, the rest a line in the overview: a page is read, not archived."""
+DETAIL = 20
 MOST_ROWS = 500
 MOST_CURVES = 4
 
@@ -68,7 +68,7 @@ def _runs(
             one = run.Run(record, read_metrics(path))
             evaluations[record["id"]] = one.lines("eval")
             about = Text(" · ".join((record["status"], *run.summary(record))))
-            yield Section(target, record["id"], (about, *run.blocks(one)), run.sections(one, target, DETAIL))
+            yield Section(target, record["id"], (about, *run.blocks(one)), run.results(one, target, DETAIL))
 
 
 def _studies(studies: Sequence[Record], targets: dict[str, str]) -> Iterator[Section]:
@@ -82,9 +82,7 @@ def _cell(name: str, targets: dict[str, str]) -> str | Link:
     return Link(name, targets[name]) if name in targets else name
 
 
-def _overview(
-    runs: Sequence[tuple[Path, Record]], studies: Sequence[Record], targets: dict[str, str]
-) -> Iterator[object]:
+def _overview(runs: Sequence[tuple[Path, Record]], studies: Sequence[Record], targets: dict[str, str]) -> Iterator[object]:
     if runs:
         header = ("run", "status", "framework", "model", "workers", "top-1 error", "images/s", "efficiency")
         shown = [_overview_row(record, targets) for _, record in runs[:MOST_ROWS]]
@@ -104,7 +102,9 @@ def _overview(
         ]
         yield Table(_caption("Scaling studies, newest first", len(rows), len(studies)), header, tuple(rows), text_columns=4)
     if len(targets) < len(runs) + len(studies):
-        yield Text(f"The newest {len(targets)} are told in full below; `lbsgd report NAME` does so for any other.")
+        yield Text(
+            f"The newest {len(targets)} are shown below; `lbsgd report NAME` shows any other, and what a run was asked for."
+        )
 
 
 def _caption(what: str, shown: int, count: int) -> str:
@@ -126,11 +126,11 @@ def _overview_row(record: Record, targets: dict[str, str]) -> tuple[str | Link, 
 
 
 def _kind(record: Record) -> tuple[Any, ...]:
-    """What runs share whose speed a worker may be compared: framework, model, batch, precision, image size and hardware."""
+    """What runs share whose speed a worker may be compared; the rule is that of lbsgd.baseline."""
     recipe, environment = record["recipe"], record["environment"]
-    hardware = (environment["processor"], *sorted(set(environment["devices"])))
-    what = (record["framework"], recipe["model"], recipe["batch_per_worker"], recipe["precision"], recipe["images"]["size"])
-    return (*what, *hardware)
+    batch = recipe["batch_per_worker"] * record["world"]["accumulate"]
+    what = (record["framework"], recipe["model"], batch, recipe["precision"], recipe["images"]["size"])
+    return (*what, environment["processor"], environment["backend"]["device"], environment["backend"].get("threads"))
 
 
 def _comparisons(
@@ -143,9 +143,9 @@ def _comparisons(
             kinds.setdefault(_kind(record), []).append(record)
     groups = [(kind, records) for kind, records in kinds.items() if len(records) > 1]
     for number, (kind, records) in enumerate(groups, 1):
-        framework, model, batch, precision, size, *hardware = kind
+        framework, model, batch, precision, size, processor, device, _ = kind
         title = f"{model}, {framework}, {batch} images a worker, {precision}"
-        about = Text(f"Images of {size} pixels on {', '.join(hardware)}.")
+        about = Text(f"Images of {size} pixels on {device}, {processor}.")
         curves = {record["id"]: evaluations[record["id"]] for record in records if evaluations.get(record["id"])}
         grid = [Grid((_error_curves(f"compare-{number}-error", curves),))] if len(curves) > 1 else []
         yield Section(f"compare-{number}", title, (about, _comparison(records, targets), *grid))
@@ -160,8 +160,8 @@ def _comparison(records: Sequence[Record], targets: dict[str, str]) -> Table:
     for record in sorted(records, key=lambda record: record["world"]["size"]):
         own = record["throughput"]["images_per_second_per_worker"]
         against = "baseline" if record is baseline else text.percent(own / speed)
-        scaling, final = record["scaling"] or {}, record["final"] or {}
-        alone = scaling.get("efficiency") if scaling.get("method") == "communication-off" else None
+        alone = (record["scaling"] or {}).get("efficiency")
+        final = record["final"] or {}
         rows.append((_cell(record["id"], targets), f"{record['world']['size']:,}", text.rate(own), against,
                      text.percent(alone), text.error(final.get("top1_error"))))  # fmt: skip
     return Table(f"Speed a worker, against {baseline['id']}", header, tuple(rows))
@@ -173,10 +173,8 @@ def _error_curves(id: str, curves: dict[str, list[Record]]) -> Chart:
     lines, readings = [], []
     for series, name in enumerate(names, 1):
         points = [Point(line["epoch"], line["top1_error"]) for line in curves[name]]
-        lines.append(Line(name, points, series, marked=len(points) <= 40))
-        readings += [
-            Reading(x, (y,), (text.number(round(x, 3)), name, text.error(y))) for x, y in some(points, DETAIL)
-        ]
+        lines.append(Line(name, outline(points, 100), series, marked=len(points) <= MOST_MARKS))
+        readings += [Reading(x, (y,), (text.number(round(x, 3)), name, text.error(y))) for x, y in some(points, DETAIL)]
     readings.sort(key=lambda reading: reading.x)
     points = [point for line in lines for point in line.points]
     x = linear_axis("epoch", 0.0, max(point.x for point in points), exact=True)

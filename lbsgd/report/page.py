@@ -21,6 +21,7 @@ from lbsgd.report.run import Run
 from lbsgd.report.text import moment
 from lbsgd.scaling.study import Study
 
+POLICY = "default-src 'none'; img-src data:; base-uri 'none'; form-action 'none'"
 DETAIL = 100
 """Rows of a curve's table where a page is about one run."""
 
@@ -30,7 +31,7 @@ def make_page(subject: Run | Study | Folder, projection: Projection | None = Non
     if isinstance(subject, Run):
         record = subject.content
         return Page(record["id"], "Training run", record["status"], run.summary(record), run.blocks(subject),
-                    run.sections(subject, "run", DETAIL))  # fmt: skip
+                    (*run.results(subject, "run", DETAIL), *run.circumstances(subject, "run")))  # fmt: skip
     if isinstance(subject, Folder):
         name = subject.path.absolute().name
         return Page(name, "Runs", None, folder.summary(subject), folder.blocks(subject), folder.sections(subject))
@@ -50,9 +51,13 @@ def render(page: Page) -> str:
     )
     templates.filters["code"] = code
     style, script = (_asset(name) for name in ("page.css", "page.js"))
-    policy = f"default-src 'none'; img-src data:; style-src {_hash(style)}; script-src {_hash(script)}; base-uri 'none'; form-action 'none'"
     return templates.get_template("page.html").render(
-        page=page, style=Markup(style), script=Markup(script), policy=policy, version=__version__, written=moment(utc_now())
+        page=page,
+        style=Markup(style),
+        script=Markup(script),
+        policy=f"{POLICY}; style-src {_hash(style)}; script-src {_hash(script)}",
+        version=__version__,
+        written=moment(utc_now()),
     )
 
 

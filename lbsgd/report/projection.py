@@ -4,9 +4,8 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from lbsgd.agreement import flatten
 from lbsgd.errors import UsageError
 from lbsgd.report import text
 from lbsgd.report.blocks import Section, Table, Text
@@ -22,10 +21,15 @@ class Predicted(NamedTuple):
 
 @dataclass(frozen=True)
 class Projection:
-    """points: by number of workers. assumptions: what they rest on, the error band among it; by name."""
+    """points: by number of workers. baseline: workers that efficiency refers to. band: nine of ten predictions are as near.
+
+    band: a share, as efficiency is. assumptions: a sentence each.
+    """
 
     points: Sequence[Predicted]
-    assumptions: dict[str, Any]
+    baseline: int
+    band: float
+    assumptions: Sequence[str]
 
 
 def read_projection(file: Path) -> Projection:
@@ -33,14 +37,14 @@ def read_projection(file: Path) -> Projection:
 
     Raises UsageError when the file is something else.
     """
+    keys = ("gpus", "step_ms", "efficiency", "exposed_ms", "bottleneck")
     try:
         content = json.loads(file.read_text())
-        points = [Predicted(*(one[key] for key in ("gpus", "step_ms", "efficiency", "exposed_ms", "bottleneck")))
-                  for one in content["predictions"]]  # fmt: skip
+        points = sorted(Predicted(*(one[key] for key in keys)) for one in content["predictions"])
+        band = content["error_band"]["p90_points"] / 100
+        return Projection(points, content["baseline_gpus"], band, tuple(map(str, content["assumptions"])))
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UsageError(f"--projection {file} is not what `lbsgd project --json` prints: {error!r}") from error
-    about = {key: content[key] for key in ("assumptions", "error_band") if content.get(key)}
-    return Projection(sorted(points), flatten(about))
 
 
 def projection_section(projection: Projection, id: str) -> Section:
@@ -55,8 +59,13 @@ def projection_section(projection: Projection, id: str) -> Section:
         )
         for one in projection.points
     ]
-    said = Text("Computed from a model of the cluster by `lbsgd project`. Nothing here was measured.")
+    said = Text(
+        f"Computed by `lbsgd project` from a model of the cluster; nothing here was measured. Efficiency is against "
+        f"{text.workers(projection.baseline)}. Nine of ten published measurements lay within {100 * projection.band:.3g} "
+        "points of what the model says of them; the bars in the chart reach as far."
+    )
     table = Table("Predicted sizes", header, tuple(rows), text_columns=2)
-    assumed = tuple((key, str(value)) for key, value in projection.assumptions.items())
-    folded = Table("Assumptions and error band", ("what", "value"), assumed, text_columns=2, folded=True)
-    return Section(id, "Prediction, not measured", (said, table, *([folded] if assumed else [])))
+    assumed = tuple((one,) for one in projection.assumptions)
+    return Section(
+        id, "Prediction, not measured", (said, table, Table("What was assumed", ("assumption",), assumed, folded=True))
+    )

@@ -53,7 +53,8 @@ def _headlines(run: Run) -> list[Headline]:
     return [
         _error_headline(run),
         Headline("Images a second", text.rate(speed.get("images_per_second")), f"{a_worker} a worker"),
-        Headline("Scaling efficiency", text.percent(scaling.get("efficiency")), _method(scaling)),
+        Headline("Scaling efficiency", text.percent(scaling.get("efficiency")), _alone(scaling)),
+        *_against_baseline(record),
         Headline("Median step", text.milliseconds(steps.get("p50")), spread if steps else "not measured"),
         Headline("Time", text.seconds(_seconds(record)), _times(record)),
     ]
@@ -71,12 +72,18 @@ def _error_headline(run: Run) -> Headline:
     return Headline("Top-1 error", text.error(last["top1_error"]), f"so far, after epoch {text.number(last['epoch'])}")
 
 
-def _method(scaling: Record) -> str:
+def _alone(scaling: Record) -> str:
     if not scaling:
         return "not measured"
-    if scaling["method"] == "communication-off":
-        return f"{text.workers(scaling['workers'])}, each against itself with communication off"
-    return f"{text.workers(scaling['workers'])} against {scaling['baseline_workers']:,} of {scaling['baseline_run']}"
+    return f"{text.workers(scaling['workers'])}, each against itself with communication off"
+
+
+def _against_baseline(record: Record) -> list[Headline]:
+    scaling = record.get("scaling_baseline")
+    if not scaling:
+        return []
+    note = f"{text.workers(scaling['workers'])} against {scaling['baseline_workers']:,} of {scaling['baseline_run']}"
+    return [Headline("Against baseline", text.percent(scaling["efficiency"]), note)]
 
 
 def _seconds(record: Record) -> float | None:
@@ -97,17 +104,18 @@ def _times(record: Record) -> str:
     return f"from {started}" + (f", {len(attempts)} attempts" if len(attempts) > 1 else "")
 
 
-def sections(run: Run, prefix: str, detail: int) -> tuple[Section, ...]:
+def results(run: Run, prefix: str, detail: int) -> tuple[Section, ...]:
     """prefix: of the sections' ids. detail: most rows of a chart's table; a curve has ten times as many points at most."""
-    found = (
-        _training(run, prefix, detail),
-        _time(run, prefix),
-        _schedule(run, prefix),
-        _attempts(run, prefix),
-        _bad_samples(run, prefix),
-        _environment(run, prefix),
-    )
-    return tuple(section for section in found if section.blocks)
+    return _filled(_training(run, prefix, detail), _time(run, prefix))
+
+
+def circumstances(run: Run, prefix: str) -> tuple[Section, ...]:
+    """What was asked for, what came in between and where it ran."""
+    return _filled(_schedule(run, prefix), _attempts(run, prefix), _bad_samples(run, prefix), _environment(run, prefix))
+
+
+def _filled(*sections: Section) -> tuple[Section, ...]:
+    return tuple(section for section in sections if section.blocks)
 
 
 def _training(run: Run, prefix: str, detail: int) -> Section:
@@ -144,7 +152,7 @@ def breakdown(record: Record) -> Breakdown | None:
         workers=size,
         hosts=len(record["world"]["hosts"]),
         efficiency=scaling.get("efficiency"),
-        against="against each worker alone" if scaling.get("baseline_workers") == 1 else "against its baseline",
+        against="against each worker alone",
         parts={name: step * split[name] for name in PARTS},
         batch_per_worker=record["recipe"]["batch_per_worker"],
         images_per_second=speed["images_per_second"],
@@ -159,7 +167,9 @@ def _schedule(run: Run, prefix: str) -> Section:
     derived = [(key.replace("_", " "), _plain(value)) for key, value in schedule.items()]
     blocks = (
         Table("What follows from the recipe and the number of workers", ("what", "value"), tuple(derived), text_columns=2),
-        Table(f"The recipe {record['recipe']['name']}, every value", ("key", "value"), tuple(recipe), text_columns=2, folded=True),
+        Table(
+            f"The recipe {record['recipe']['name']}, every value", ("key", "value"), tuple(recipe), text_columns=2, folded=True
+        ),
         Code(record["command"]),
     )
     return Section(f"{prefix}-recipe", "Recipe", blocks)

@@ -8,7 +8,7 @@ from lbsgd.report import text
 from lbsgd.report.axis import Axis, count_axis, linear_axis, log_axis, wide
 from lbsgd.report.chart import Chart, Line, Reading
 from lbsgd.report.curves import Point
-from lbsgd.report.projection import Projection
+from lbsgd.report.projection import Predicted, Projection
 
 Size = dict[str, Any]
 
@@ -42,7 +42,9 @@ def _speed(sizes: Sequence[Size], id: str) -> Chart:
         lines.append(Line(framework, measured, SERIES[framework], marked=True))
     values = [point.y for line in lines for point in line.points]
     y = log_axis("images/s", min(values), max(values)) if wide(counts) else linear_axis("images/s", 0.0, max(values))
-    said = "; ".join(f"{size['framework']}, {text.workers(size['workers'])}: {text.rate(size['images_per_second'])}" for size in sizes)
+    said = "; ".join(
+        f"{size['framework']}, {text.workers(size['workers'])}: {text.rate(size['images_per_second'])}" for size in sizes
+    )
     readings = [
         Reading(
             size["workers"],
@@ -61,21 +63,34 @@ def _speed(sizes: Sequence[Size], id: str) -> Chart:
 
 
 def _efficiency(sizes: Sequence[Size], id: str, projection: Projection | None) -> Chart:
-    predicted = [Point(point.workers, point.efficiency) for point in projection.points] if projection else []
-    x = count_axis("workers", [size["workers"] for size in sizes] + [count for count, _ in predicted])
+    predicted = projection.points if projection else ()
+    x = count_axis("workers", [size["workers"] for size in sizes] + [point.workers for point in predicted])
     lines = [Line("ideal", [Point(x.low, 1.0), Point(x.high, 1.0)], look="ideal", series=0)]
     for framework, own in _by_framework(sizes).items():
         points = [Point(size["workers"], size["efficiency"]) for size in own]
         intervals = [tuple(size["efficiency_interval"] or (size["efficiency"],) * 2) for size in own]
         lines.append(Line(framework, points, SERIES[framework], marked=True, intervals=intervals))
     readings = [_reading(size) for size in sizes]
-    if predicted:
-        lines.append(Line("prediction", predicted, series=4, look="prediction", marked=True))
-        readings += [Reading(count, (y,), (f"{count:,}", "prediction", text.percent(y), text.UNKNOWN)) for count, y in predicted]
+    if projection:
+        lines.append(_prediction(projection))
+        readings += [_predicted_reading(point, projection) for point in predicted]
     readings.sort(key=lambda reading: reading.x)
     said = "; ".join(f"{reading.cells[1]}, {reading.cells[0]} workers: {reading.cells[2]}" for reading in readings)
-    header = ("workers", "framework", "efficiency", "95 % interval")
+    header = ("workers", "framework", "efficiency", "interval")
     return Chart(id, "Scaling efficiency", f"Efficiency. {said}.", x, _shares(lines), lines, header, readings)
+
+
+def _prediction(projection: Projection) -> Line:
+    points = [Point(point.workers, point.efficiency) for point in projection.points]
+    bands = [0.0 if workers == projection.baseline else projection.band for workers, _ in points]
+    intervals = [(y - band, min(max(y, 1.0), y + band)) for (_, y), band in zip(points, bands, strict=True)]
+    return Line("prediction", points, series=4, look="prediction", marked=True, intervals=intervals)
+
+
+def _predicted_reading(point: Predicted, projection: Projection) -> Reading:
+    spread = "baseline" if point.workers == projection.baseline else f"± {100 * projection.band:.3g} points"
+    cells = (f"{point.workers:,}", "prediction", text.percent(point.efficiency), spread)
+    return Reading(point.workers, (point.efficiency,), cells)
 
 
 def _reading(size: Size) -> Reading:

@@ -8,7 +8,7 @@ from typing import Any
 
 from lbsgd.report import text
 from lbsgd.report.axis import Axis, linear_axis, log_axis
-from lbsgd.report.chart import Chart, Line, Reading
+from lbsgd.report.chart import MOST_MARKS, Chart, Line, Reading
 from lbsgd.report.curves import Point, bins, outline, some
 
 Lines = Sequence[dict[str, Any]]
@@ -22,9 +22,7 @@ def training_charts(steps: Lines, evaluations: Lines, speeds: Lines, prefix: str
     """Those charts that there are at least two points for. prefix: of their ids. detail: most rows of a table."""
     end = max((line["epoch"] for line in (*steps, *evaluations)), default=0.0)
     epochs = linear_axis("epoch", 0.0, end, exact=True)
-    loss, rates, speed = (
-        _points(lines, key) for lines, key in ((steps, "loss"), (steps, "lr"), (speeds, "images_per_second"))
-    )
+    loss, rates, speed = (_points(lines, key) for lines, key in ((steps, "loss"), (steps, "lr"), (speeds, "images_per_second")))
     charts = []
     if len(loss) > 1:
         charts.append(_binned(f"{prefix}-loss", "Training loss", "loss", loss, epochs, text.number, detail, "every step"))
@@ -42,9 +40,7 @@ def _points(lines: Lines, key: str) -> list[Point]:
     return [Point(line["epoch"], line[key]) for line in lines if line[key] is not None]
 
 
-def _binned(
-    id: str, title: str, label: str, points: list[Point], epochs: Axis, write: Write, detail: int, faint: str
-) -> Chart:
+def _binned(id: str, title: str, label: str, points: list[Point], epochs: Axis, write: Write, detail: int, faint: str) -> Chart:
     """faint: what the pale curve is called, where points are more than rows of the table."""
     groups = bins(points, detail)
     lines = [Line("", [group.middle for group in groups])]
@@ -76,7 +72,7 @@ def _errors(id: str, points: list[Point], epochs: Axis, detail: int) -> Chart:
     description = _ends("Top-1 validation error", points[0], points[-1], text.error)
     description += f" The lowest is {text.error(best.y)}, at epoch {best.x:.3g}."
     y = linear_axis("top-1 error", 0.0, max(point.y for point in points), _whole_percent)
-    line = Line("", points, series=2, marked=len(points) <= 40)
+    line = Line("", outline(points, OUTLINE * detail), series=2, marked=len(points) <= MOST_MARKS)
     return Chart(id, "Validation error", description, epochs, y, [line], ("epoch", "top-1 error"), readings)
 
 

@@ -59,10 +59,13 @@ def _parts_of(one: Measurement) -> dict[str, float]:
 
 
 def efficiency(repeats: Sequence[Measurement], baseline: Sequence[Measurement]) -> tuple[float, tuple[float, float]]:
-    """(images/s a worker) over the baseline's, and its bootstrap interval.
+    """(images/s a worker) over the baseline's, and its bootstrap interval. The baseline's own is 1, without spread.
 
-    Rounds are drawn again with replacement, and within each its steps: the spread of both is in it.
+    Rounds are drawn again with replacement, and within each its steps: the spread of both is in it. What differs from one job
+    to the next is not, nor can three rounds tell of more than they saw.
     """
+    if repeats is baseline:
+        return 1.0, (1.0, 1.0)
     workers, baseline_workers = len(repeats[0]["ranks"]), len(baseline[0]["ranks"])
     value = median(map(_images_per_second, repeats)) / workers / (median(map(_images_per_second, baseline)) / baseline_workers)
     generator = np.random.default_rng(0)

@@ -2,6 +2,8 @@
 
 import json
 import os
+import socket
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ from lbsgd.backends import Job, load
 from lbsgd.data import open_dataset
 from lbsgd.data.loader import training_batches
 from lbsgd.environment import code_digest, describe_environment, versions
-from lbsgd.errors import Interrupted
+from lbsgd.errors import Interrupted, LbsgdError
 from lbsgd.launch import mpirun
 from lbsgd.launch.allocation import Allocation
 from lbsgd.order import Order
@@ -89,6 +91,9 @@ def measure_as_rank(world: World, study: Path, framework: str) -> dict[str, Any]
     rounds = Rounds(warm_up=settings["warm_up"], steps=settings["steps"], repeats=settings["repeats"])
     try:
         repeats = measure(world, backend, batches, plan.schedule, plan.global_batch, rounds)
+    except LbsgdError as error:  # of this rank alone: the others wait for it, and would wait for ever
+        print(f"Error: rank {world.rank} on {socket.gethostname()}: {error}", file=sys.stderr, flush=True)
+        world.comm.Abort(error.exit_code)
     finally:
         batches.close()
     return {"repeats": repeats, "environment": describe_environment(world, backend.environment())}

@@ -7,8 +7,10 @@ import socket
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from statistics import fmean
+from statistics import fmean, median
 from typing import Any
+
+import numpy as np
 
 from lbsgd.backends.contract import Backend
 from lbsgd.data.loader import Batch
@@ -32,37 +34,42 @@ class Rounds:
 def measure(
     world: World, backend: Backend, batches: Iterator[Batch], schedule: Schedule, images_per_step: int, rounds: Rounds
 ) -> list[dict[str, Any]]:
-    """A measurement for each round: step_ms of the slowest rank, allreduce_ms, and means by rank. Collective.
+    """A measurement for each round: step_ms of all ranks together, allreduce_ms, and means by rank. Collective.
 
     images_per_step: of all ranks. Times in milliseconds. The learning rate is the schedule's first throughout, so that the
-    loss stays finite whatever is measured.
+    loss stays finite whatever is measured. One rank has nobody to communicate with: its steps are measured once.
     """
     gradient_bytes, exchange = backend.gradient_exchange()
     position = iter(range(1 << 40))
+    state = backend.export_state()
 
     def take(count: int, communicate: bool) -> list[Step]:
         world.comm.Barrier()
         constant = _Constant(schedule.lr(0))
         return list(take_steps(backend, batches, constant, [next(position) for _ in range(count)], communicate=communicate))
 
-    take(rounds.warm_up, communicate=False)
+    def take_alone(count: int) -> list[Step]:
+        taken = take(count, communicate=False)
+        backend.import_state(state)  # without communication the replicas drift apart
+        return taken
+
+    take_alone(rounds.warm_up)
     settled = take(rounds.warm_up, communicate=True)
     steps = rounds.steps or _steps_in_a_round(world, settled)
     _time(world, exchange, 2)
-    state = backend.export_state()
     measurements = []
     for _ in range(rounds.repeats):
-        alone = take(steps, communicate=False)
-        backend.import_state(state)  # without communication the replicas drift apart
+        alone = take_alone(steps) if world.size > 1 else None
         whole = take(steps, communicate=True)
-        alone_ms, exchange_ms = _busy_ms(alone), _time(world, exchange, max(3, steps // 4)) if world.size > 1 else None
-        measurements.append(_gather(world, whole, alone_ms, exchange_ms, images_per_step, gradient_bytes))
+        exchange_ms = _time(world, exchange, max(3, steps // 4)) if world.size > 1 else None
+        measurements.append(_gather(world, whole, alone or whole, exchange_ms, images_per_step, gradient_bytes))
     return measurements
 
 
 def _steps_in_a_round(world: World, settled: list[Step]) -> int:
-    """As many as fill ROUND_SECONDS at the pace of the last one, within LEAST_STEPS and MOST_STEPS; the same on all ranks."""
-    return world.broadcast(max(LEAST_STEPS, min(MOST_STEPS, round(ROUND_SECONDS / settled[-1].seconds))))
+    """As many as fill ROUND_SECONDS at the median pace, within LEAST_STEPS and MOST_STEPS; the same on all ranks."""
+    pace = median(step.seconds for step in settled)
+    return world.broadcast(max(LEAST_STEPS, min(MOST_STEPS, round(ROUND_SECONDS / pace))))
 
 
 @dataclass(frozen=True)
@@ -75,11 +82,6 @@ class _Constant:
         return self.rate
 
 
-def _busy_ms(steps: list[Step]) -> float:
-    """Mean time of a step without waiting for data and the loop's own work."""
-    return 1000 * fmean(step.busy_seconds for step in steps)
-
-
 def _time(world: World, exchange, count: int) -> float:
     """Mean milliseconds of `exchange` on the slowest rank. Collective."""
     world.comm.Barrier()
@@ -90,23 +92,33 @@ def _time(world: World, exchange, count: int) -> float:
 
 
 def _gather(
-    world: World, whole: list[Step], alone_ms: float, exchange_ms: float | None, images_per_step: int, gradient_bytes: int
+    world: World, whole: list[Step], alone: list[Step], exchange_ms: float | None, images_per_step: int, gradient_bytes: int
 ) -> dict[str, Any]:
-
     own = {
         "rank": world.rank,
         "host": socket.gethostname(),
         "step_ms": 1000 * fmean(step.seconds for step in whole),
-        "compute_ms": alone_ms,
+        "compute_ms": 1000 * fmean(step.busy_seconds for step in alone),
         "data_ms": 1000 * fmean(step.data_seconds for step in whole),
         "other_ms": 1000 * fmean(step.other_seconds for step in whole),
     }
     everyone = world.comm.allgather((own, [1000 * step.seconds for step in whole]))
     return {
-        "step_ms": [max(times) for times in zip(*(steps for _, steps in everyone), strict=True)],
+        "step_ms": laps_of_all([steps for _, steps in everyone]),
         "images_per_step": images_per_step,
         "gradient_bytes": gradient_bytes,
         "allreduce_ms": exchange_ms,
         "ranks": [rank for rank, _ in everyone],
         "hosts": world.hosts,
     }
+
+
+def laps_of_all(ranks: list[list[float]]) -> list[float]:
+    """The time of each step of all ranks together: from when the last rank had finished the one before to when the last had
+    finished this. ranks: each rank's times of the same steps, all begun together.
+
+    Their sum is the slowest rank's time. The longest time of each step would add up to more than anybody waited: a rank that
+    was late at one step is the sooner done with the next.
+    """
+    finished = np.cumsum(ranks, axis=1).max(axis=0)
+    return np.diff(finished, prepend=0.0).tolist()

@@ -87,7 +87,7 @@ class Study:
         """Measure what is missing, writing each result as it comes. A size that fails leaves the others as they are."""
         self.content |= {"status": "running", "ended": None}
         for size in self.missing:
-            say(f"{size['framework']}, {size['workers']} workers ...")
+            say(f"{size['framework']}, {size['workers']} worker{'s' if size['workers'] > 1 else ''} ...")
             result = run_size(size["framework"], size["workers"], self.folder)
             size |= {"status": "failed" if result.error else "done", "error": result.error, "repeats": result.repeats}
             if result.error:
@@ -121,12 +121,16 @@ class Study:
             size |= {"efficiency": value, "efficiency_interval": interval, "baseline_workers": workers if baseline else None}
 
 
-def unfinished_study(runs: Path, settings: Settings) -> Study | None:
-    """The newest study in the runs folder with these settings and software that is not done."""
-    for file in sorted(runs.glob(f"*-bench/{FILE}"), reverse=True):
-        study = read_study(file.parent)
-        content = study.content
-        if (content["settings"], content["versions"]) == (_plain(settings), versions()) and content["status"] != "done":
+def unfinished_study(runs: Path, settings: Settings, say: Callable[[str], None]) -> Study | None:
+    """The newest study in the runs folder with these settings and software that is not done; `say` names unreadable ones."""
+    wanted = {"settings": _plain(settings), "versions": versions()}
+    for file in sorted(runs.glob(f"*-bench*/{FILE}"), reverse=True):
+        try:
+            study = read_study(file.parent)
+        except UsageError as error:
+            say(f"warning: {error}; it is left alone")
+            continue
+        if wanted.items() <= study.content.items() and study.content["status"] != "done":
             return study
     return None
 

@@ -19,7 +19,6 @@ def _row(size: dict[str, Any]) -> tuple[str, ...]:
     if size["status"] != "done":
         return (*start, size["status"], *[""] * (len(HEADER) - 3))
     parts = size["parts_ms"]
-    interval = size["efficiency_interval"]
     return (
         *start,
         f"{size['images_per_second']:,.1f}",
@@ -27,7 +26,7 @@ def _row(size: dict[str, Any]) -> tuple[str, ...]:
         f"{size['step_ms']['p50']:.1f}",
         f"{size['step_ms']['p90']:.1f}",
         _percent(size["efficiency"]),
-        f"{100 * interval[0]:.1f} to {100 * interval[1]:.1f}" if interval else "",
+        _interval(size),
         *(f"{parts[name]:.1f} ms" for name in ("communication", "data", "straggler")),
     )
 
@@ -36,32 +35,41 @@ def _percent(share: float | None) -> str:
     return "" if share is None else f"{100 * share:.1f} %"
 
 
+def _interval(size: dict[str, Any]) -> str:
+    if size["workers"] == size["baseline_workers"]:
+        return "baseline"
+    interval = size["efficiency_interval"]
+    return f"{100 * interval[0]:.1f} to {100 * interval[1]:.1f}" if interval else ""
+
+
 def notes(study: dict[str, Any]) -> list[str]:
     """What a reader of the figures must know."""
     settings = study["settings"]
     said = [
         f"{settings['model']}, {settings['batch_per_gpu']} images a worker, {settings['precision']}, {settings['data']}; "
         f"efficiency against {settings['baseline']} worker{'s' if settings['baseline'] > 1 else ''}, "
-        f"median of {settings['repeats']} rounds, the slowest rank's time"
+        f"median of {settings['repeats']} round{'s' if settings['repeats'] > 1 else ''}, the slowest rank's time"
     ]
     if settings["oversubscribed"]:
         said.append("NOT a scaling figure: more workers than slots shared them (--oversubscribe)")
-    said += [
-        f"{s['framework']}, {s['workers']} workers failed: {s['error']}" for s in study["sizes"] if s["status"] == "failed"
-    ]
-    return said
+    failed = [size for size in study["sizes"] if size["status"] == "failed"]
+    return said + [f"{size['framework']} with {size['workers']} failed: {size['error']}" for size in failed]
 
 
 def as_text(study: dict[str, Any]) -> str:
     """An aligned table, then the parts of a step, then the notes."""
     table = _aligned([HEADER, *rows(study)])
-    return "\n".join([*table, "", "where a step goes, in ms:", *_aligned(_parts(study)), "", *notes(study)])
+    parts = _parts(study)
+    where = ["where a step goes, in ms:", *_aligned(parts), ""] if parts else []
+    return "\n".join([*table, "", *where, *notes(study)])
 
 
 def as_markdown(study: dict[str, Any]) -> str:
     """The same in Markdown."""
-    return "\n".join([f"# {study['id']}", "", *_markdown([HEADER, *rows(study)]), "", "Where a step goes, in ms:", "",
-                      *_markdown(_parts(study)), "", *(f"- {note}" for note in notes(study)), ""])  # fmt: skip
+    parts = _parts(study)
+    where = ["Where a step goes, in ms:", "", *_markdown(parts), ""] if parts else []
+    table = _markdown([HEADER, *rows(study)])
+    return "\n".join([f"# {study['id']}", "", *table, "", *where, *(f"- {note}" for note in notes(study)), ""])
 
 
 def as_csv(study: dict[str, Any]) -> str:
@@ -84,9 +92,10 @@ def as_csv(study: dict[str, Any]) -> str:
 
 
 def _parts(study: dict[str, Any]) -> list[tuple[str, ...]]:
+    """A header and a row for each finished size; empty where there is none."""
     done = [size for size in study["sizes"] if size["status"] == "done"]
     header = ("framework", "workers", *PARTS, "step", "allreduce alone")
-    return [header, *(_parts_row(size) for size in done)]
+    return [header, *map(_parts_row, done)] if done else []
 
 
 def _parts_row(size: dict[str, Any]) -> tuple[str, ...]:

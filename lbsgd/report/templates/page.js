@@ -11,8 +11,7 @@ for (const figure of document.querySelectorAll("figure[data-reading]")) {
   Object.assign(slider, { type: "range", className: "reader", min: 0, max: rows.length - 1, value: 0 });
   slider.setAttribute("aria-label", "Read values: " + figure.querySelector("figcaption").textContent);
   output.setAttribute("aria-hidden", "true");
-  plot.append(slider);
-  figure.append(output);
+  plot.append(slider, output);
 
   const draw = (name, attributes) => {
     const shape = document.createElementNS("http://www.w3.org/2000/svg", name);
