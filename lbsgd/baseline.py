@@ -38,12 +38,16 @@ class Baseline:
 
 def find_baseline(runs: Path, run: dict[str, Any]) -> Baseline | None:
     """The baseline in a runs folder for the run whose run.json holds `run`."""
-    kind = kind_of(run["framework"], run["recipe"], run["world"]["accumulate"], run["environment"])
+    kind = kind_of_run(run)
     return next(_benches(runs, kind), None) or min(_runs(runs, kind, run["id"]), key=lambda one: one.workers, default=None)
 
 
-def kind_of(framework: str, recipe: dict[str, Any], accumulate: int, environment: dict[str, Any]) -> tuple:
-    """What must be equal for two speeds to be compared."""
+def kind_of_run(run: dict[str, Any]) -> tuple:
+    """(framework, what a worker does, hardware) of run.json's content: equal where two speeds may be compared."""
+    return _kind(run["framework"], run["recipe"], run["world"]["accumulate"], run["environment"])
+
+
+def _kind(framework: str, recipe: dict[str, Any], accumulate: int, environment: dict[str, Any]) -> tuple:
     worker = recipe["model"], recipe["batch_per_worker"] * accumulate, recipe["precision"], recipe["images"]["size"]
     hardware = environment["processor"], environment["backend"]["device"], environment["backend"].get("threads")
     return framework, worker, hardware
@@ -55,7 +59,7 @@ def _benches(runs: Path, kind: tuple) -> Iterator[Baseline]:
         workers = content["settings"]["baseline"]
         for size in content["sizes"]:
             about = size["framework"], content["settings"]["recipe"], 1
-            if size["status"] == "done" and size["workers"] == workers and kind_of(*about, content["environment"]) == kind:
+            if size["status"] == "done" and size["workers"] == workers and _kind(*about, content["environment"]) == kind:
                 yield Baseline(content["id"], workers, size["images_per_second"])
 
 
@@ -64,8 +68,7 @@ def _runs(runs: Path, kind: tuple, but: str) -> Iterator[Baseline]:
     for content in _read(runs.glob("*/run.json"), record.SCHEMA):
         if content["status"] != "done" or not content["throughput"] or content["id"] == but:
             continue
-        about = content["framework"], content["recipe"], content["world"]["accumulate"], content["environment"]
-        if kind_of(*about) == kind:
+        if kind_of_run(content) == kind:
             yield Baseline(content["id"], content["world"]["size"], content["throughput"]["images_per_second"])
 
 

@@ -23,6 +23,10 @@ COMMANDS = {
     ),
     "runs": ("lbsgd.commands.runs:runs", "List, show and compare recorded runs."),
     "bench": ("lbsgd.commands.bench:bench", "Measure how training scales over numbers of workers, and what limits it."),
+    "project": (
+        "lbsgd.commands.project:project",
+        "Predict the efficiency of training on a cluster that is described, not there.",
+    ),
     "data": ("lbsgd.commands.data:data", "Make, describe, index, pack and verify data sets."),
     "horovod": ("lbsgd.commands.horovod:horovod", "Build Horovod for this environment, or check it."),
 }

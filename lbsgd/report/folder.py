@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lbsgd.baseline import kind_of_run
 from lbsgd.record import read_metrics
 from lbsgd.report import run, study, text
 from lbsgd.report.axis import linear_axis
@@ -125,14 +126,6 @@ def _overview_row(record: Record, targets: dict[str, str]) -> tuple[str | Link, 
     )
 
 
-def _kind(record: Record) -> tuple[Any, ...]:
-    """What runs share whose speed a worker may be compared; the rule is that of lbsgd.baseline."""
-    recipe, environment = record["recipe"], record["environment"]
-    batch = recipe["batch_per_worker"] * record["world"]["accumulate"]
-    what = (record["framework"], recipe["model"], batch, recipe["precision"], recipe["images"]["size"])
-    return (*what, environment["processor"], environment["backend"]["device"], environment["backend"].get("threads"))
-
-
 def _comparisons(
     runs: Sequence[tuple[Path, Record]], targets: dict[str, str], evaluations: dict[str, list[Record]]
 ) -> Iterator[Section]:
@@ -140,10 +133,10 @@ def _comparisons(
     kinds: dict[tuple[Any, ...], list[Record]] = {}
     for _, record in runs[:MOST_ROWS]:
         if record["status"] == "done" and record["throughput"]:
-            kinds.setdefault(_kind(record), []).append(record)
+            kinds.setdefault(kind_of_run(record), []).append(record)
     groups = [(kind, records) for kind, records in kinds.items() if len(records) > 1]
     for number, (kind, records) in enumerate(groups, 1):
-        framework, model, batch, precision, size, processor, device, _ = kind
+        framework, (model, batch, precision, size), (processor, device, _) = kind
         title = f"{model}, {framework}, {batch} images a worker, {precision}"
         about = Text(f"Images of {size} pixels on {device}, {processor}.")
         curves = {record["id"]: evaluations[record["id"]] for record in records if evaluations.get(record["id"])}

@@ -69,7 +69,9 @@ def _draw_efficiency(axes, sizes: list[Size], side: int) -> None:
     _write_values(axes, workers, outside, words, look, ha="center", xytext=(0, 9 * side))
 
 
-def _write_values(axes, workers: Sequence[int], heights: Sequence[float], words: Sequence[str], look: dict, **place: Any) -> None:
+def _write_values(
+    axes, workers: Sequence[int], heights: Sequence[float], words: Sequence[str], look: dict, **place: Any
+) -> None:
     if len(workers) > MOST_VALUES:
         return
     behind = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5}
