@@ -13,10 +13,11 @@ def measurement(
 ) -> dict[str, Any]:
     """A round of as many ranks as `compute` has times: each has 32 images a step, 0.25 ms of its own work, and is busy for
     `busy` ms of a step, or as long as it computes alone."""
+    own = {"host": "n1", "data_ms": data, "other_ms": 0.25}
     ranks = [
-        {"rank": rank, "host": "n1", "step_ms": (busy or alone) + data + 0.25, "compute_ms": alone, "data_ms": data, "other_ms": 0.25}
+        {"rank": rank, **own, "step_ms": (busy or alone) + data + 0.25, "compute_ms": alone}
         for rank, alone in enumerate(compute)
-    ]  # fmt: skip
+    ]
     exchange = 7.0 if len(compute) > 1 else None
     size = {"images_per_step": 32 * len(compute), "gradient_bytes": 1000, "allreduce_ms": exchange, "hosts": ["n1"]}
     return {"step_ms": list(steps), "ranks": ranks, **size}

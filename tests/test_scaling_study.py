@@ -147,10 +147,10 @@ def test_reading_no_study_is_an_error_for_the_user(tmp_path):
     "log, expected",
     [
         ("warning: x\nError: too few images\n-----\nmpirun noticed\n-----\n", "too few images"),
-        ("Traceback\n  File\n-----\nprocess rank 1 exited on signal 9 (Killed).\n-----\n", "process rank 1 exited on signal 9 (Killed)."),
+        ("Traceback\n  File\n-----\nprocess rank 1 exited on signal 9.\n-----\n", "process rank 1 exited on signal 9."),
         ("\n\n", "it said nothing"),
     ],
-)  # fmt: skip
+)
 def test_the_cause_is_found_in_what_a_job_said(log, expected):
     assert cause(log) == expected
 

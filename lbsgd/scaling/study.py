@@ -118,7 +118,8 @@ class Study:
             baseline = baselines.get(size["framework"])
             value, interval = efficiency(size["repeats"], baseline) if baseline else (None, None)
             size |= size_figures(size["repeats"])
-            size |= {"efficiency": value, "efficiency_interval": interval, "baseline_workers": workers if baseline else None}
+            size |= {"efficiency": value, "efficiency_interval": interval and list(interval)}
+            size |= {"baseline_workers": workers if baseline else None}
 
 
 def unfinished_study(runs: Path, settings: Settings, say: Callable[[str], None]) -> Study | None:
