@@ -1,4 +1,4 @@
-# make setup | train | test | lint: everything happens in $(VENV); nothing needs root.
+# make setup | train | test | lint: everything happens in $(VENV); nothing but test-cluster needs root.
 PYTHON ?= python3
 VENV ?= .venv
 FRAMEWORK ?= torch
@@ -7,7 +7,7 @@ NP ?= 2
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 PIP_INSTALL := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: setup train test test-slow test-dali lint format benchmark clean
+.PHONY: setup train test test-slow test-dali test-cluster lint format benchmark clean
 .DEFAULT_GOAL := setup
 
 setup: $(VENV)/.ready
@@ -28,7 +28,7 @@ train: setup demo-data
 	lbsgd train --np $(NP) --framework $(FRAMEWORK) --recipe demo --data demo-data
 
 test: setup
-	pytest -m "not slow and not dali"
+	pytest -m "not slow and not dali and not cluster"
 
 test-slow: setup
 	pytest -m slow
@@ -37,6 +37,10 @@ test-slow: setup
 test-dali: setup
 	$(PIP_INSTALL) -e '.[dali]'
 	pytest -m dali
+
+# Ranks on four hosts, which are namespaces of this machine: as root, with openssh-server and iproute2 installed.
+test-cluster: setup
+	pytest -m cluster
 
 lint: setup
 	ruff check .

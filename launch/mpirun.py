@@ -24,16 +24,26 @@ EXPORTED_NAMES = (
 )
 EXPORTED_PREFIXES = ("LBSGD_", "HOROVOD_", "NCCL_", "UCX_", "TF_")
 
+# Open MPI joins two hosts by one TCP connection, and by default asks the other side for each piece of a large message. That
+# request waits behind what already flows the other way, so that the two directions take turns. Sending without being asked
+# keeps both full: up to twice as fast.
+TCP_FLAGS = ("btl_tcp_flags", "send,inplace")
+
 GRACE_SECONDS = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """A command to start as `np` ranks. `hosts` is mpirun's -H list ("a:4,b:4"); None means this host."""
+    """A command to start as `np` ranks.
+
+    hosts: mpirun's -H list ("a:4,b:4"); None means this host. interface: the network interface that ranks on several hosts
+    talk through, by the name that it has on all of them; None leaves the choice to Open MPI and NCCL.
+    """
 
     np: int
     command: tuple[str, ...]
     hosts: str | None = None
+    interface: str | None = None
     oversubscribe: bool = False
 
 
@@ -46,8 +56,9 @@ def render(job: Job, environment: Mapping[str, str], prefix: Path | None = None)
     argv = ["mpirun", "--allow-run-as-root", "-np", str(job.np), "--bind-to", "none", "--map-by", "slot"]
     if job.oversubscribe:
         argv.append("--oversubscribe")
+    argv += ["--mca", "ras", "^slurm"]  # with it a Slurm job's tasks, not the slots of -H, would be the most ranks
     if job.hosts is not None:
-        argv += ["-H", job.hosts]
+        argv += ["-H", job.hosts, *_network(job.interface, environment)]
         if prefix is not None:
             argv += ["--prefix", str(prefix)]
     else:
@@ -56,6 +67,17 @@ def render(job: Job, environment: Mapping[str, str], prefix: Path | None = None)
         if name in EXPORTED_NAMES or name.startswith(EXPORTED_PREFIXES):
             argv += ["-x", name]
     return [*argv, *job.command]
+
+
+def _network(interface: str | None, environment: Mapping[str, str]) -> list[str]:
+    """How ranks talk between hosts. What the environment says by itself stays."""
+    name, value = TCP_FLAGS
+    argv = [] if f"OMPI_MCA_{name}" in environment else ["--mca", name, value]
+    if interface is not None:
+        argv += ["--mca", "oob_tcp_if_include", interface, "--mca", "btl_tcp_if_include", interface]
+        if "NCCL_SOCKET_IFNAME" not in environment:
+            argv += ["-x", f"NCCL_SOCKET_IFNAME={interface}"]
+    return argv
 
 
 def require_mpirun() -> str:

@@ -18,7 +18,7 @@ READING = {"--data-threads", "--read-timeout", "--bad-samples"}
 RUN = {"--accumulate", "--max-steps", "--channels-last", "--no-channels-last"}
 FLAGS = {
     "": {"--version"},
-    "train": {"--framework", "--data", "--np", "-np", "--hosts", "-H", "--oversubscribe", "--run-dir", "--runs", "--resume",
+    "train": {"--framework", "--data", "--np", "-np", "--hosts", "-H", "--interface", "--oversubscribe", "--run-dir", "--runs", "--resume",
               "--keep-checkpoints", "--efficiency-steps", "--log-to", "--decoder"} | RECIPE | RUN | READING,
     "eval": {"--data", "--framework", "--batch-per-gpu", "--json"} | READING,
     "plan": {"--framework", "--data", "--samples", "--classes", "--np", "-np", "--runs", "--plot", "--json"} | RECIPE | RUN,
@@ -31,10 +31,10 @@ FLAGS = {
     "runs show": {"--runs", "--json"},
     "runs compare": {"--runs", "--json"},
     "bench": {"--gpus", "--framework", "--data", "--repeats", "--steps", "--warm-up", "--baseline", "--hosts", "-H",
-              "--hostfile", "--oversubscribe", "--require-efficiency", "--new", "--runs", "--json"} | RECIPE,
+              "--hostfile", "--interface", "--oversubscribe", "--require-efficiency", "--new", "--runs", "--json"} | RECIPE,
     "bench allreduce": {"--begin", "-b", "--end", "-e", "--step-bytes", "-i", "--factor", "-f", "--iterations", "-n",
                         "--warm-up", "-w", "--check", "-c", "--datatype", "-d", "--through", "--framework", "--np", "-np",
-                        "--hosts", "-H",
+                        "--hosts", "-H", "--interface",
                         "--oversubscribe", "--json"},
     "bench rank": {"--framework", "--output"},
     "bench input": {"--data", "--recipe", "--threads", "--batch", "--seconds", "--feed", "--json"},

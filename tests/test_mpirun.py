@@ -28,8 +28,9 @@ def test_ranks_on_this_host():
     job = Job(np=2, command=("/venv/bin/lbsgd", "train", "--np", "2"))
     environment = {"PATH": "/bin", "HOME": "/root", "LBSGD_TRAIN_SEED": "1", "AWS_SECRET_ACCESS_KEY": "x", "NCCL_DEBUG": "INFO"}
     assert render(job, environment) == [
-        "mpirun", "--allow-run-as-root", "-np", "2", "--bind-to", "none", "--map-by", "slot", "-H", "localhost:2",
-        "-x", "LBSGD_TRAIN_SEED", "-x", "NCCL_DEBUG", "-x", "PATH", "/venv/bin/lbsgd", "train", "--np", "2",
+        "mpirun", "--allow-run-as-root", "-np", "2", "--bind-to", "none", "--map-by", "slot",
+        "--mca", "ras", "^slurm", "-H", "localhost:2", "-x", "LBSGD_TRAIN_SEED", "-x", "NCCL_DEBUG", "-x", "PATH",
+        "/venv/bin/lbsgd", "train", "--np", "2",
     ]  # fmt: skip
 
 
@@ -37,8 +38,35 @@ def test_ranks_on_other_hosts():
     job = Job(np=8, command=("lbsgd", "train"), hosts="node1:4,node2:4", oversubscribe=True)
     assert render(job, {}, Path("/opt/my mpi")) == [
         "mpirun", "--allow-run-as-root", "-np", "8", "--bind-to", "none", "--map-by", "slot", "--oversubscribe",
-        "-H", "node1:4,node2:4", "--prefix", "/opt/my mpi", "lbsgd", "train",
+        "--mca", "ras", "^slurm", "-H", "node1:4,node2:4", "--mca", "btl_tcp_flags", "send,inplace", "--prefix", "/opt/my mpi",
+        "lbsgd", "train",
     ]  # fmt: skip
+
+
+def test_ranks_on_other_hosts_talk_through_the_interface_that_is_named():
+    job = Job(np=2, command=("lbsgd",), hosts="node1,node2", interface="eth1")
+    assert render(job, {})[-12:-1] == [
+        "--mca", "btl_tcp_flags", "send,inplace", "--mca", "oob_tcp_if_include", "eth1", "--mca", "btl_tcp_if_include", "eth1",
+        "-x", "NCCL_SOCKET_IFNAME=eth1",
+    ]  # fmt: skip
+
+
+def test_what_the_environment_says_of_the_network_stays():
+    job = Job(np=2, command=("lbsgd",), hosts="node1,node2", interface="eth1")
+    argv = render(job, {"OMPI_MCA_btl_tcp_flags": "send", "NCCL_SOCKET_IFNAME": "ib0"})
+    assert "btl_tcp_flags" not in argv
+    assert [argv[place + 1] for place, word in enumerate(argv) if word == "-x"] == ["NCCL_SOCKET_IFNAME"]
+
+
+def test_one_host_needs_no_network():
+    assert "eth1" not in render(Job(np=2, command=("lbsgd",), interface="eth1"), {})
+
+
+@pytest.mark.parametrize("name", ["", "-x", "eth0;ls", "eth0,eth1", "10.0.0.0/8", "a" * 16])
+def test_what_is_no_interface_is_refused(lbsgd, name):
+    result = lbsgd("bench", "allreduce", "--np", 2, "--hosts", "a,b", "--interface", name)
+    assert result.code == 2
+    assert f"{name!r} is not the name of a network interface, such as eth0" in result.stderr
 
 
 @given(st.dictionaries(st.text("LBSGD_PATHX", min_size=1), st.text()), st.lists(st.text(), min_size=1))

@@ -82,6 +82,7 @@ def bench_allreduce(
     framework: str,
     np: int | None,
     hosts: str | None,
+    interface: str | None,
     oversubscribe: bool,
     as_json: bool,
     **sizes: Any,
@@ -101,7 +102,7 @@ def bench_allreduce(
         raise UsageError(f"--step-bytes {step_bytes} and --factor {factor}: give one of them")
     sweep = Sweep(**sizes, step=step_bytes, factor=factor or 2, check=bool(check))
     names = _names(through)
-    leave_to_ranks(ctx, np, hosts, oversubscribe)
+    leave_to_ranks(ctx, np, hosts, interface, oversubscribe)
     _run_as_rank(sweep, names, framework, as_json)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from lbsgd.commands.options import POSITIVE, recipe_options, resolve_recipe, runs_option
+from lbsgd.commands.ranks import interface_option
 from lbsgd.errors import LbsgdError, TargetMissed, UsageError
 
 FRAMEWORKS = ("torch", "tensorflow")
@@ -58,6 +59,7 @@ OPTIONS = (
     click.option(
         "--hostfile", type=click.Path(path_type=Path, dir_okay=False, exists=True), help="The hosts, one a line: HOST slots=N."
     ),
+    interface_option,
     click.option("--oversubscribe", is_flag=True, help="Allow more workers than slots; marked as not a scaling figure."),
     click.option(
         "--require-efficiency",
@@ -116,7 +118,7 @@ def run_scaling(
     _require(study.content, require_efficiency)
 
 
-def _settings(gpus: tuple[int, ...], frameworks, data, hosts, hostfile, oversubscribe, baseline, **options: Any):
+def _settings(gpus: tuple[int, ...], frameworks, data, hosts, hostfile, interface, oversubscribe, baseline, **options: Any):
     """What to measure, and the hosts to measure it on."""
     from lbsgd.launch.allocation import find_allocation, require
     from lbsgd.launch.mpirun import require_mpirun
@@ -137,6 +139,7 @@ def _settings(gpus: tuple[int, ...], frameworks, data, hosts, hostfile, oversubs
         data=data or f"synthetic:size={recipe.images.size}",
         oversubscribed=max(gpus) > allocation.total,
         hosts=allocation.first(max(gpus)),
+        interface=interface,
         baseline=baseline or min(gpus),
         threads_per_worker=_threads_per_worker(allocation, gpus),
         **measured,

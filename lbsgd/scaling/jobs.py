@@ -42,6 +42,7 @@ class MpirunJobs:
             np=workers,
             command=(*command, str(folder.absolute())),
             hosts=self._allocation.first(workers),
+            interface=self._settings.interface,
             oversubscribe=self._settings.oversubscribed,
         )
         with log.open("wb") as file:

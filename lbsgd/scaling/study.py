@@ -36,6 +36,7 @@ class Settings:
     warm_up: int
     oversubscribed: bool
     hosts: str | None
+    interface: str | None = None
     baseline: int
     threads_per_worker: int | None
 
@@ -86,6 +87,7 @@ class Study:
     def run(self, run_size: RunSize, say: Callable[[str], None]) -> None:
         """Measure what is missing, writing each result as it comes. A size that fails leaves the others as they are."""
         self.content |= {"status": "running", "ended": None}
+        self.write()
         for size in self.missing:
             say(f"{size['framework']}, {size['workers']} worker{'s' if size['workers'] > 1 else ''} ...")
             result = run_size(size["framework"], size["workers"], self.folder)

@@ -24,6 +24,7 @@ NAMESPACES = ("--net", "--uts", "--ipc", "--mount", "--pid")
 BOOT = """
 hostname "$1"
 ip link set lo up
+echo reno > /proc/sys/net/ipv4/tcp_congestion_control
 mount --bind "$2/ssh" /etc/ssh
 mount --bind "$2/hosts" /etc/hosts
 mount -t tmpfs tmpfs /dev/shm
@@ -186,9 +187,7 @@ def _inside(pid: int, *command: str) -> None:
 
 
 def _run(*command: str, timeout: float = 60.0) -> str:
-    return subprocess.run(
-        command, env=_environment(), timeout=timeout, check=True, stdout=subprocess.PIPE, text=True
-    ).stdout
+    return subprocess.run(command, env=_environment(), timeout=timeout, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
 def _program(name: str) -> str:

@@ -17,7 +17,7 @@ from lbsgd.order import Order
 from .ranks import run_program
 
 SHORT = ("--recipe", "demo", "--steps", 4, "--warm-up", 2, "--repeats", 2, "--hosts", "localhost:2")
-ENDLESS = ("--recipe", "demo", "--steps", 40, "--warm-up", 2, "--repeats", 3, "--hosts", "localhost:2")
+LONG = ("--recipe", "demo", "--steps", 20, "--warm-up", 2, "--repeats", 3, "--hosts", "localhost:2")
 PARAMETERS = 272_474  # ResNet-20 for small images, 10 classes
 SYNTHETIC_PARAMETERS = PARAMETERS + 990 * 65  # 1000 classes
 
@@ -100,11 +100,21 @@ def test_a_finished_study_is_not_gone_on_with_and_a_missed_requirement_is_exit_c
     assert len(list((tmp_path / "runs").iterdir())) == 2
 
 
-def test_a_size_that_fails_is_named_with_its_cause_and_only_it_is_tried_again(lbsgd, digits, tmp_path):
-    """The images are enough for one worker and too few for two."""
-    command = ("bench", "--gpus", "1,2", *SHORT, "--repeats", 1, "--data", digits, "--batch-per-gpu", 1000)
+@pytest.fixture
+def fifty_digits(digits, tmp_path) -> Path:
+    """Five images of each class."""
+    folder = tmp_path / "fifty"
+    for image in [file for kind in digits.glob("*/*") if kind.is_dir() for file in sorted(kind.iterdir())[:5]]:
+        copy = folder / image.relative_to(digits)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(image, copy)
+    return folder
+
+
+def test_a_size_that_fails_is_named_with_its_cause_and_only_it_is_tried_again(lbsgd, fifty_digits, tmp_path):
+    command = ("bench", "--gpus", "1,2", *SHORT, "--repeats", 1, "--data", fifty_digits)
     result = lbsgd(*command, cwd=tmp_path)
-    cause = "global batch 2000 (2 workers x 1000 images) is larger than the 1442 training images"
+    cause = "global batch 64 (2 workers x 32 images) is larger than the 50 training images"
     assert result.code == 3
     assert result.errors[-1].startswith(f"Error: no figure for torch with 2: exit code 4: {cause}")
     assert result.errors[-1].endswith("the same command tries only these again")
@@ -146,11 +156,11 @@ def test_more_workers_than_slots_is_no_scaling_figure(lbsgd, tmp_path):
 
 @pytest.fixture
 def at_two_workers(start, tmp_path):
-    """Start a study of 1 and 2 workers that does not end by itself: (its process, its two ranks) once both are at work."""
+    """Start a study of 1 and 2 workers: (its process, its two ranks) once both of these are at work."""
     started = []
 
     def begin() -> tuple:
-        process = start("bench", "--gpus", "1,2", *ENDLESS, cwd=tmp_path)
+        process = start("bench", "--gpus", "1,2", *LONG, cwd=tmp_path)
         started.append(process)
         deadline = time.monotonic() + 90
         while len(ranks := ranks_in(tmp_path)) < 2 or not all(rank.num_threads() > 2 for rank in ranks):
@@ -190,7 +200,7 @@ def test_a_study_that_was_stopped_and_killed_goes_on(at_two_workers, lbsgd, fini
     assert psutil.wait_procs(ranks, timeout=20)[1] == []
     assert (study_in(tmp_path)["status"], finish(process).code) == ("running", -signal.SIGKILL)
 
-    last = lbsgd("bench", "--gpus", "1,2", *ENDLESS, cwd=tmp_path)
+    last = lbsgd("bench", "--gpus", "1,2", *LONG, cwd=tmp_path)
     assert last.code == 0, last.stderr
     assert last.errors[0].startswith("going on with runs/")
     assert last.errors[1] == "torch, 2 workers ..."
