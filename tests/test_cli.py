@@ -18,7 +18,8 @@ READING = {"--data-threads", "--read-timeout", "--bad-samples"}
 RUN = {"--accumulate", "--max-steps", "--channels-last", "--no-channels-last"}
 FLAGS = {
     "": {"--version"},
-    "train": {"--framework", "--data", "--np", "-np", "--hosts", "-H", "--interface", "--oversubscribe", "--run-dir", "--runs", "--resume",
+    "train": {"--framework", "--data", "--np", "-np", "--hosts", "-H", "--interface", "--oversubscribe", "--run-dir", "--runs",
+              "--resume",
               "--keep-checkpoints", "--efficiency-steps", "--log-to", "--decoder"} | RECIPE | RUN | READING,
     "eval": {"--data", "--framework", "--batch-per-gpu", "--json"} | READING,
     "plan": {"--framework", "--data", "--samples", "--classes", "--np", "-np", "--runs", "--plot", "--json"} | RECIPE | RUN,
