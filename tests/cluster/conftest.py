@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from lbsgd.launch import mpirun
+
 from .hosts import Cluster, cluster, whats_missing
 
 
