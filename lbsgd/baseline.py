@@ -55,7 +55,7 @@ def _kind(framework: str, recipe: dict[str, Any], accumulate: int, environment: 
 
 def _benches(runs: Path, kind: tuple) -> Iterator[Baseline]:
     """Of this kind, the newest first."""
-    for content in _read(runs.glob(f"*-bench/{study.FILE}"), study.SCHEMA):
+    for content in _read(runs.glob(f"*-bench*/{study.FILE}"), study.SCHEMA):
         workers = content["settings"]["baseline"]
         for size in content["sizes"]:
             about = size["framework"], content["settings"]["recipe"], 1

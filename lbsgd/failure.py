@@ -14,16 +14,17 @@ from lbsgd.record import RunRecord, utc_now
 from lbsgd.world import World
 
 
-def leave_together(world: World, error: Exception, folder: Path | None) -> NoReturn:
+def leave_together(world: World, error: Exception, folder: Path | None, *, begun: bool = False) -> NoReturn:
     """Report `error` and end this rank with its exit code; the other ranks too when they do not raise it themselves.
 
-    folder: the run's, once it is known; the rank's traceback goes to its logs/rank-NNN/error.json.
+    folder: the run's, once it is known; the rank's traceback goes to its logs/rank-NNN/error.json. begun: whether the ranks
+    are past what `together` guards, as they are once there is a folder.
     """
     from lbsgd.agreement import FailedElsewhere
 
     expected = isinstance(error, LbsgdError)
     code = error.exit_code if expected else 1
-    if folder is None or (expected and error.collective):  # before training, `together` has told all ranks
+    if not (begun or folder) or (expected and error.collective):  # before training, `together` has told all ranks
         if expected and (world.is_first or not error.collective) and not isinstance(error, FailedElsewhere):
             print(f"Error: {error}", file=sys.stderr, flush=True)
         if expected:

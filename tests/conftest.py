@@ -1,6 +1,7 @@
 """Fixtures that several test files share. Commands run as real processes, through the installed console script."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,6 +10,9 @@ from pathlib import Path
 
 import psutil
 import pytest
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+"""A shell starts what it puts in the background with SIGINT ignored, which commands under test would inherit."""
 
 SCRIPT = Path(sys.executable).with_name("lbsgd")
 

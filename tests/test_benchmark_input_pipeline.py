@@ -12,6 +12,9 @@ TINY = ("--images=48", "--batch=16", "--rounds=1", "--pixel-images=5", "--startu
         "--memory-images=32", "--memory-epochs=2")  # fmt: skip
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def report(tmp_path_factory) -> dict:
     """Of the whole script at its smallest. The interpreter for DALI has none, so that contestant is left out."""

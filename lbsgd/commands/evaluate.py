@@ -1,6 +1,7 @@
 """`lbsgd eval`: the error of a checkpoint, in the framework that made it or in the other one."""
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -33,17 +34,22 @@ def evaluate(
     from lbsgd.world import connect
 
     world = connect()
+    counting = None
     try:
-        report = _evaluate(world, checkpoint, data, framework, batch_per_gpu, **reading)
+        counting = _prepare(world, checkpoint, data, framework, batch_per_gpu, **reading)
+        report = counting()
     except Exception as error:
-        leave_together(world, error, None)
+        leave_together(world, error, None, begun=counting is not None)
     if world.is_first:
         text = f"top-1 error {100 * report['top1_error']:.2f} %, loss {report['loss']:.4f}"
         where = f"{report['samples']:,} validation images of {report['data']}; {report['checkpoint']}"
         click.echo(json.dumps(report, indent=2) if as_json else f"{text} on {where}")
 
 
-def _evaluate(world, checkpoint, data, framework, batch_per_gpu, *, data_threads, read_timeout, bad_samples) -> dict:
+def _prepare(
+    world, checkpoint, data, framework, batch_per_gpu, *, data_threads, read_timeout, bad_samples
+) -> Callable[[], dict[str, Any]]:
+    """Everything up to the first image; what fails on one rank fails on all. Gives what counts the errors and reports."""
     from lbsgd.agreement import in_turns, together
     from lbsgd.backends import Job, load
     from lbsgd.data import open_dataset
@@ -68,19 +74,18 @@ def _evaluate(world, checkpoint, data, framework, batch_per_gpu, *, data_threads
     backend = together(world, lambda: load(framework or made.about["framework"], job))
     together(world, lambda: backend.import_state(made.state) if world.is_first else None)
     backend.broadcast()
-    result = evaluate(
-        backend,
-        dataset.validation,
-        recipe,
-        world,
-        threads=data_threads or job.threads,
-        bad_samples=BadSamples(policy),
-        timeout=read_timeout,
-    )
     about = {
+        "checkpoint": str(made.path),
         "epoch": made.about["epoch"],
         "framework": backend.framework,
         "data": data,
         "workers": world.size,
     }
-    return {**asdict(result), "checkpoint": str(made.path), **about}
+
+    def count() -> dict[str, Any]:
+        threads = data_threads or job.threads
+        bad = BadSamples(policy)
+        result = evaluate(backend, dataset.validation, recipe, world, threads=threads, bad_samples=bad, timeout=read_timeout)
+        return asdict(result) | about
+
+    return count

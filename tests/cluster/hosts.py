@@ -18,7 +18,7 @@ CARD = "eth0"
 """The network card of every host."""
 
 SERVERS_PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
-PROGRAMS = ("unshare", "nsenter", "ip", "tc", "sshd", "ssh", "ssh-keygen")
+PROGRAMS = ("setpriv", "unshare", "nsenter", "ip", "tc", "sshd", "ssh", "ssh-keygen")
 
 NAMESPACES = ("--net", "--uts", "--ipc", "--mount", "--pid")
 BOOT = """
@@ -153,8 +153,8 @@ def _write_configuration(folder: Path, addresses: dict[str, str]) -> None:
 
 @contextmanager
 def _process(*arguments: str) -> Iterator[int]:
-    """A process in namespaces of its own, once it said that it is up; killed at the end with all that came of it."""
-    command = [_program("unshare"), "--fork", "--kill-child", *arguments]
+    """A process in namespaces of its own, once it said that it is up. At the end, or with us, all that came of it is killed."""
+    command = ["setpriv", "--pdeathsig", "KILL", _program("unshare"), "--fork", "--kill-child", *arguments]
     with subprocess.Popen(command, env=_environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as process:
         try:
             if process.stdout.readline() != "up\n":

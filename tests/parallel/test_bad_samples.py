@@ -8,6 +8,7 @@ import pytest
 
 from lbsgd.data import open_dataset
 from lbsgd.record import read_metrics, read_run
+from tests.conftest import SCRIPT
 
 RECIPE = ["--framework", "torch", "--recipe", "demo", "--epochs", 2]
 SMALL = ["--efficiency-steps", 0, "--oversubscribe", "--np", 2]
@@ -44,6 +45,9 @@ def test_replaced_images_are_counted_and_named_and_the_run_ends_well(lbsgd, dama
     evaluation = lbsgd("eval", run, "--bad-samples", "replace", "--json")
     assert '"samples": 354' in evaluation.stdout and '"unreadable": 1' in evaluation.stdout
     assert lbsgd("eval", run).code == 4
+    together = lbsgd("--allow-run-as-root", "--oversubscribe", "-np", 2, SCRIPT, "eval", run, script="mpirun", timeout=60)
+    assert together.code == 4  # the rank without a bad image does not wait for the other one
+    assert f"cannot read image {bad_validation!r}" in together.stderr
 
 
 def test_one_more_than_allowed_ends_the_run(lbsgd, damaged, tmp_path):

@@ -89,6 +89,7 @@ def test_parts_leave_little_over_and_one_worker_communicates_nothing(both):
             assert size["allreduce_ms"] > 0
 
 
+@pytest.mark.slow
 def test_a_finished_study_is_not_gone_on_with_and_a_missed_requirement_is_exit_code_6(lbsgd, tmp_path):
     command = ("bench", "--gpus", 1, *SHORT, "--require-efficiency")
     first = lbsgd(*command, 1.0, cwd=tmp_path)
@@ -111,6 +112,7 @@ def fifty_digits(digits, tmp_path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_size_that_fails_is_named_with_its_cause_and_only_it_is_tried_again(lbsgd, fifty_digits, tmp_path):
     command = ("bench", "--gpus", "1,2", *SHORT, "--repeats", 1, "--data", fifty_digits)
     result = lbsgd(*command, cwd=tmp_path)
@@ -132,6 +134,7 @@ def test_a_size_that_fails_is_named_with_its_cause_and_only_it_is_tried_again(lb
     assert study_in(tmp_path)["sizes"][0] == study["sizes"][0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("iteration", [1, 3], ids=["alone", "together"])
 def test_an_image_that_one_rank_cannot_read_ends_the_size(lbsgd, digits, tmp_path, iteration):
     """While each worker is timed alone nobody else notices, and while they are together Horovod does."""
@@ -185,6 +188,7 @@ def ranks_in(folder: Path) -> list[psutil.Process]:
     return found
 
 
+@pytest.mark.slow
 def test_a_study_that_was_stopped_and_killed_goes_on(at_two_workers, lbsgd, finish, tmp_path):
     process, ranks = at_two_workers()
     process.send_signal(signal.SIGINT)
