@@ -77,20 +77,17 @@ def recipe_values(settings: Settings) -> list[str]:
 
 def measure(settings: Settings) -> dict[str, Any]:
     """The content of the JSON file."""
-    ways = {"bench": by_bench, "loop": by_loop}
     rounds, load = [], os.getloadavg()[0]
     for number in range(settings["rounds"]):
-        order = list(ways) if number % 2 else list(reversed(ways))
-        found = {way: ways[way](settings) for way in order}
-        difference = 100 * (found["bench"]["efficiency"] - found["loop"]["efficiency"])
-        rounds.append({"first": order[0], **found, "difference_points": difference})
-        click.echo(f"round {number + 1} of {settings['rounds']}: {difference:+.1f} points", err=True)
+        one = measure_round(settings, SIZES if number % 2 else SIZES[::-1])
+        rounds.append(one)
+        click.echo(f"round {number + 1} of {settings['rounds']}: {one['difference_points']:+.1f} points", err=True)
     return {
         "schema": 1,
         "command": shlex.join(["python", *sys.argv]),
         "settings": settings | {"model": "resnet18", "precision": "fp32", "ranks": SIZES},
         "rounds": rounds,
-        "efficiency": {way: summarise([one[way]["efficiency"] for one in rounds]) for way in ways},
+        "efficiency": {way: summarise([one[way]["efficiency"] for one in rounds]) for way in ("bench", "loop")},
         "difference_points": summarise([one["difference_points"] for one in rounds]) | {"target": TARGET_POINTS},
         "remainder": {
             str(size): summarise([one["bench"]["remainder"][size] for one in rounds]) | {"target": TARGET_REMAINDER}
@@ -101,13 +98,30 @@ def measure(settings: Settings) -> dict[str, Any]:
     }
 
 
-def by_bench(settings: Settings) -> dict[str, Any]:
-    """Efficiency and images a second by a study of one round, and the shares of a step that its parts leave over."""
+def measure_round(settings: Settings, sizes: tuple[int, ...]) -> dict[str, Any]:
+    """Both efficiencies, from four jobs one after the other: the loop on the first number of ranks, bench on both, the loop on
+    the last. So those that are compared are neighbours, and what the machine does otherwise changes little between them.
+    """
+    first = loop_rate(settings, sizes[0])
+    study = run_study(settings, sizes)
+    rates = {sizes[0]: first, sizes[1]: loop_rate(settings, sizes[1])}
+    bench = figures_of(study)
+    loop = {"efficiency": rates[SIZES[-1]] / SIZES[-1] / (rates[SIZES[0]] / SIZES[0]), "images_per_second": rates}
+    difference = 100 * (bench["efficiency"] - loop["efficiency"])
+    return {"sizes": sizes, "bench": bench, "loop": loop, "difference_points": difference}
+
+
+def run_study(settings: Settings, sizes: tuple[int, ...]) -> dict[str, Any]:
+    """The study of one round that `lbsgd bench` makes of these sizes, the fewest workers being its baseline."""
     values = [word for value in recipe_values(settings) for word in ("--set", value)]
     with tempfile.TemporaryDirectory() as runs:
-        command = ["lbsgd", "bench", "--gpus", ",".join(map(str, SIZES)), "--framework", settings["framework"], *values]
+        command = ["lbsgd", "bench", "--gpus", ",".join(map(str, sizes)), "--framework", settings["framework"], *values]
         length = ["--steps", str(settings["steps"]), "--warm-up", str(WARM_UP), "--repeats", "1"]
-        study = json.loads(run([*command, *length, "--runs", runs, "--json"]))
+        return json.loads(run([*command, *length, "--runs", runs, "--json"]))
+
+
+def figures_of(study: dict[str, Any]) -> dict[str, Any]:
+    """Efficiency and images a second by a study, and the shares of a step that its parts leave over."""
     sizes = {size["workers"]: size for size in study["sizes"]}
     parts = {count: size["parts_ms"] for count, size in sizes.items()}
     return {
@@ -118,15 +132,11 @@ def by_bench(settings: Settings) -> dict[str, Any]:
     }
 
 
-def by_loop(settings: Settings) -> dict[str, Any]:
-    """Efficiency and images a second by the hand-written loop."""
-    rates = {}
-    for count in SIZES:
-        ranks = ["mpirun", "--allow-run-as-root", "--bind-to", "none", "-np", str(count)]
-        seconds = float(run([*ranks, sys.executable, *sys.argv]).split()[-1])
-        rates[count] = count * settings["batch"] * settings["steps"] / seconds
-    first, last = SIZES
-    return {"efficiency": rates[last] / last / (rates[first] / first), "images_per_second": rates}
+def loop_rate(settings: Settings, count: int) -> float:
+    """Images a second of the hand-written loop on so many ranks."""
+    ranks = ["mpirun", "--allow-run-as-root", "--bind-to", "none", "-np", str(count)]
+    seconds = float(run([*ranks, sys.executable, *sys.argv]).split()[-1])
+    return count * settings["batch"] * settings["steps"] / seconds
 
 
 def run(command: list[str]) -> str:

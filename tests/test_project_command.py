@@ -68,7 +68,10 @@ def test_calibration_replaces_the_description(tmp_path):
     file = tmp_path / "eight.json"
     rows = [{"ranks": 8, "bytes": size, "seconds": 1e-4 + size / 1e9} for size in (10**4, 10**6, 10**8)]
     file.write_text(json.dumps({"schema": 1, "rows": rows}))
-    report = run_json("--gpus", 8, "--calibrate", file, "--gradient-mb", 100, "--step-ms", 1000, "--overlap", "none")
+    calibrated = ("--gpus", 8, "--calibrate", file, "--gradient-mb", 100, "--step-ms", 1000, "--overlap", "none")
+    assert "error band without --calibrate: half of" in run(*calibrated).stdout
+    report = run_json(*calibrated)
+    assert report["error_band"]["method"].endswith(", not calibrated")
     # Two messages, each half a cycle behind what was ready before it at most.
     assert report["predictions"][0]["exposed_ms"] == pytest.approx(100 + 2 * 0.1, abs=2.6)
     assert report["predictions"][0]["bottleneck"] == "allreduce as measured"

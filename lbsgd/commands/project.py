@@ -152,10 +152,11 @@ def project(
         *_communication(described, measured, constants),
         *_computation(workload, constants, model, sum(gradient.size for gradient in gradients)),
     ]
+    method = "leave one system out, published measurements" + (", not calibrated" if measured else "")
     if as_json:
-        click.echo(json.dumps(_as_json(predictions, assumptions, band, baseline_gpus), indent=2))
+        click.echo(json.dumps(_as_json(predictions, assumptions, {**asdict(band), "method": method}, baseline_gpus), indent=2))
     else:
-        click.echo(_text(predictions, assumptions, band, baseline_gpus))
+        click.echo(_text(predictions, assumptions, _band(band, calibrated=bool(measured)), baseline_gpus))
 
 
 def _gradients(model: str | None, megabytes: float | None, dtype: str, constants: "Constants") -> "list[Gradient]":
@@ -205,14 +206,16 @@ def _gpus(count: int) -> str:
     return f"{count} GPU{'s' if count > 1 else ''}"
 
 
-def _band(band: "ErrorBand") -> str:
+def _band(band: "ErrorBand", *, calibrated: bool) -> str:
+    """The band is of predictions from a description: no published system came with its own allreduce to calibrate with."""
+    of = "error band without --calibrate" if calibrated else "error band"
     return (
-        f"error band: half of {band.rows} published measurements were within {band.median_points:g} points of efficiency, nine "
+        f"{of}: half of {band.rows} published measurements were within {band.median_points:g} points of efficiency, nine "
         f"of ten within {band.p90_points:g}, each predicted without its own system (docs/projection.md)"
     )
 
 
-def _text(predictions: "list[Prediction]", assumptions: list[str], band: "ErrorBand", baseline_gpus: int) -> str:
+def _text(predictions: "list[Prediction]", assumptions: list[str], band: str, baseline_gpus: int) -> str:
     cells = [("GPUs", "step ms", "efficiency", "waiting ms", "exposed ms", "bottleneck")]
     for gpus, step, efficiency in predictions:
         milliseconds = [f"{seconds * 1e3:.1f}" for seconds in (step.total, step.waiting, step.exposed)]
@@ -225,12 +228,14 @@ def _text(predictions: "list[Prediction]", assumptions: list[str], band: "ErrorB
             *lines,
             "assumed:",
             *(f"  {assumption}" for assumption in assumptions),
-            _band(band),
+            band,
         ]
     )
 
 
-def _as_json(predictions: "list[Prediction]", assumptions: list[str], band: "ErrorBand", baseline_gpus: int) -> dict[str, Any]:
+def _as_json(
+    predictions: "list[Prediction]", assumptions: list[str], band: dict[str, Any], baseline_gpus: int
+) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "kind": "prediction",
@@ -248,5 +253,5 @@ def _as_json(predictions: "list[Prediction]", assumptions: list[str], band: "Err
             for gpus, step, efficiency in predictions
         ],
         "assumptions": assumptions,
-        "error_band": {**asdict(band), "method": "leave one system out, published measurements"},
+        "error_band": band,
     }

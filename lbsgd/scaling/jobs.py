@@ -64,12 +64,24 @@ def cause(log: str) -> str:
     return (errors or lines[-1:] or ["it said nothing"])[0].removeprefix("Error: ")
 
 
+def keep_to_own_cores(local_rank: int, count: int) -> None:
+    """Bind this process to its share of the host's cores, before it has threads of its own.
+
+    Without GPUs a worker that is alone would else use the cores that others have in larger sizes: for reading images, for
+    Horovod's thread. More workers than cores share them.
+    """
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {cores[(local_rank * count + place) % len(cores)] for place in range(count)})
+
+
 def measure_as_rank(world: World, study: Path, framework: str) -> dict[str, Any]:
     """Be one rank of a size of the study in a folder that rank 0 sees: what goes to the job's output. Collective.
 
     Raises any LbsgdError.
     """
     settings = world.broadcast(together(world, lambda: read_study(study).content["settings"] if world.is_first else None))
+    if settings["threads_per_worker"]:
+        keep_to_own_cores(world.local_rank, settings["threads_per_worker"])
     dataset = in_turns(world, lambda: open_dataset(settings["data"]))
     samples, classes = len(dataset.train), len(dataset.train.classes)
     recipe = load_recipe(settings["recipe"], [])

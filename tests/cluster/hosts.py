@@ -4,6 +4,7 @@ Hosts see the same files, as over a network file system. A host is whatever desc
 when that is killed, the kernel takes back its processes, mounts, addresses and cables, so nothing is left to undo.
 """
 
+import itertools
 import os
 import shutil
 import subprocess
@@ -18,7 +19,7 @@ CARD = "eth0"
 """The network card of every host."""
 
 SERVERS_PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
-PROGRAMS = ("setpriv", "unshare", "nsenter", "ip", "tc", "sshd", "ssh", "ssh-keygen")
+PROGRAMS = ("setpriv", "unshare", "nsenter", "taskset", "ip", "tc", "sshd", "ssh", "ssh-keygen")
 
 NAMESPACES = ("--net", "--uts", "--ipc", "--mount", "--pid")
 BOOT = """
@@ -31,7 +32,7 @@ mount -t tmpfs tmpfs /dev/shm
 mount -t tmpfs tmpfs /run
 mkdir /run/sshd
 echo up
-exec "$3" -D
+exec taskset -c "$4" "$3" -D
 """
 
 PROBE = f"""
@@ -60,16 +61,26 @@ PidFile none
 
 @dataclass(frozen=True)
 class Host:
-    """A host that is up. pid: of its first process."""
+    """A host that is up. pid: of its first process. core: the only one of this machine that it computes with."""
 
     name: str
     address: str
     pid: int
+    core: int
 
     def command(self, *arguments: object) -> list[str]:
         """The command that runs `arguments` on this host, in the caller's working folder."""
         enter = [f"--target={self.pid}", *NAMESPACES]
-        return [_program("nsenter"), *enter, "env", f"--chdir={Path.cwd()}", *map(str, arguments)]
+        return [
+            _program("nsenter"),
+            *enter,
+            "taskset",
+            "-c",
+            str(self.core),
+            "env",
+            f"--chdir={Path.cwd()}",
+            *map(str, arguments),
+        ]
 
     def run(self, *arguments: object, timeout: float = 60.0) -> str:
         """Standard output of a command that is to succeed on this host."""
@@ -130,11 +141,11 @@ def cluster(size: int, folder: Path) -> Iterator[Cluster]:
     with ExitStack() as stack:
         switch = stack.enter_context(_process("--net", "sh", "-c", "echo up; exec sleep infinity"))
         _inside(switch, "ip", "link", "add", "switch", "up", "type", "bridge")
-        hosts = []
-        for name, address in addresses.items():
-            boot = ("sh", "-e", "-c", BOOT, "boot", name, str(folder), _program("sshd"))
+        hosts, cores = [], itertools.cycle(sorted(os.sched_getaffinity(0)))
+        for (name, address), core in zip(addresses.items(), cores, strict=False):
+            boot = ("sh", "-e", "-c", BOOT, "boot", name, str(folder), _program("sshd"), str(core))
             pid = stack.enter_context(_process(*NAMESPACES, "--mount-proc", *boot))
-            hosts.append(Host(name, address, pid))
+            hosts.append(Host(name, address, pid, core))
             _connect(hosts[-1], switch)
         yield Cluster(hosts, switch)
 
