@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from lbsgd.errors import Interrupted, UsageError
+from lbsgd.errors import EnvironmentNotReady, Interrupted, UsageError
 from lbsgd.scaling import study as module
 from lbsgd.scaling.jobs import cause
 from lbsgd.scaling.study import Study, read_study, unfinished_study
@@ -49,6 +49,15 @@ def test_bench_json_has_the_keys_that_other_tools_read(tmp_path):
     assert two["efficiency_interval"][0] <= two["efficiency"] <= two["efficiency_interval"][1]
     assert set(two["parts_ms"]) == {"compute", "straggler", "communication", "data", "other", "remainder"}
     assert content["environment"] == {"hosts": ["n1"]}
+
+
+def test_two_commands_do_not_measure_in_one_study(tmp_path):
+    first = Study.create(tmp_path / "x-bench", settings(), "lbsgd bench")
+    second = read_study(first.folder)
+    with first.alone(), pytest.raises(EnvironmentNotReady, match="at work in .*x-bench; wait for it"), second.alone():
+        pass
+    with second.alone():
+        pass
 
 
 def test_every_size_is_on_disk_as_soon_as_it_is_measured(tmp_path):

@@ -108,12 +108,13 @@ def run_scaling(
     verb = "going on with" if study else "recording in"
     study = study or Study.create(new_folder(runs, "bench"), settings, shlex.join(["lbsgd", *sys.argv[1:]]))
     say(f"{verb} {study.folder}")
-    try:
-        study.run(MpirunJobs(settings, allocation), say)
-    except BaseException:
-        study.end("interrupted")
-        raise
-    _write_reports(study.folder, study.content)
+    with study.alone():
+        try:
+            study.run(MpirunJobs(settings, allocation), say)
+        except BaseException:
+            study.end("interrupted")
+            raise
+        _write_reports(study.folder, study.content)
     _show(study, as_json)
     _require(study.content, require_efficiency)
 

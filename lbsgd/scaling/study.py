@@ -5,10 +5,13 @@ again with the same settings and software.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from lbsgd.environment import versions
 from lbsgd.errors import EnvironmentNotReady, UsageError
@@ -98,6 +101,23 @@ class Study:
             self._derive()
             self.write()
         self.end("failed" if self.missing else "done")
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep other commands out of the study meanwhile.
+
+        Raises EnvironmentNotReady when another is at work in it.
+        """
+        logs = self.folder / "logs"
+        logs.mkdir(exist_ok=True)
+        try:
+            lock = FileLock(logs / "lock").acquire(timeout=0)
+        except Timeout as error:
+            raise EnvironmentNotReady(
+                f"another lbsgd bench is at work in {self.folder}; wait for it, or measure anew with --new"
+            ) from error
+        with lock:
+            yield
 
     def end(self, status: str) -> None:
         """Close the study as done, failed or interrupted."""
