@@ -33,6 +33,11 @@ Settings = dict[str, Any]
 @click.option("--size", type=POSITIVE, default=96, help="Pixels a side of an image.")
 @click.option("--steps", type=POSITIVE, default=8, help="Steps of each kind that training is measured by in a round.")
 @click.option("--iterations", type=POSITIVE, default=7, help="Sums of each size in a round.")
+@click.option(
+    "--own-core/--shared-core",
+    default=True,
+    help="Ranks compute on one core and communicate on another, as beside an accelerator; or do both on the same.",
+)
 @click.option("--rounds", type=POSITIVE, default=5, help="Rounds of each network.")
 @click.option("--json", "file", type=click.Path(path_type=Path, dir_okay=False), help="Write everything measured here.")
 def main(file: Path | None, **settings: Any) -> None:
@@ -52,7 +57,8 @@ def measure(settings: Settings) -> dict[str, Any]:
     if reason := whats_missing():
         raise click.ClickException(f"this machine cannot be a cluster: {reason}")
     load, networks = os.getloadavg()[0], []
-    with tempfile.TemporaryDirectory() as folder, cluster(max(settings["hosts"]), Path(folder)) as hosts:
+    cores = keep_cores_apart() if settings["own_core"] else None
+    with tempfile.TemporaryDirectory() as folder, cluster(max(settings["hosts"]), Path(folder), cores) as hosts:
         for count in settings["hosts"]:
             for gbit in settings["gbit"]:
                 hosts.limit(gbit)
@@ -67,6 +73,15 @@ def measure(settings: Settings) -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)),
         "load_average": [load, os.getloadavg()[0]],
     }
+
+
+def keep_cores_apart() -> list[int]:
+    """The cores that hosts compute with: all but the last, where Horovod's threads of all hosts go."""
+    *computing, communicating = sorted(os.sched_getaffinity(0))
+    if not computing:
+        raise click.ClickException("there is one core only; give --shared-core")
+    os.environ["HOROVOD_THREAD_AFFINITY"] = str(communicating)
+    return computing
 
 
 def measure_round(settings: Settings, hosts: list, gbit: float, number: int) -> dict[str, Any]:

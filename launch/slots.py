@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from lbsgd.errors import EnvironmentNotReady, UsageError
+from lbsgd.errors import UsageError
 
 
 def local_slots() -> tuple[int, str]:
@@ -41,17 +41,3 @@ def parse_hosts(hosts: str) -> dict[str, int]:
         return sum_slots(hosts.split(","))
     except ValueError as error:
         raise UsageError(f"--hosts {hosts!r}: {error}; give e.g. node1:8,node2:8") from error
-
-
-def require_slots(np: int, hosts: str | None) -> None:
-    """Raise EnvironmentNotReady when `np` ranks do not fit the hosts, or this host when `hosts` is None."""
-    if hosts is None:
-        slots, of = local_slots()
-        found = f"this host has {slots} {of}"
-    else:
-        slots = sum(parse_hosts(hosts).values())
-        found = f"--hosts {hosts} has {slots} slots"
-    if np > slots:
-        raise EnvironmentNotReady(
-            f"--np {np} ranks, but {found}; lower --np, name more hosts with --hosts, or share slots with --oversubscribe"
-        )

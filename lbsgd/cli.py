@@ -27,6 +27,14 @@ COMMANDS = {
         "lbsgd.commands.project:project",
         "Predict the efficiency of training on a cluster that is described, not there.",
     ),
+    "launch": (
+        "lbsgd.commands.launch:launch",
+        "Start a command on many hosts by horovodrun, mpirun, Slurm or Kubernetes.",
+    ),
+    "doctor": (
+        "lbsgd.commands.doctor:doctor",
+        "Find what would keep a job from running on these hosts, and say what to do about it.",
+    ),
     "data": ("lbsgd.commands.data:data", "Make, describe, index, pack and verify data sets."),
     "horovod": ("lbsgd.commands.horovod:horovod", "Build Horovod for this environment, or check it."),
 }

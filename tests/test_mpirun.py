@@ -2,10 +2,12 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,8 +16,10 @@ from hypothesis import strategies as st
 
 from lbsgd.errors import EnvironmentNotReady, UsageError
 from lbsgd.launch import mpirun, slots
+from lbsgd.launch.exported import exported_names
+from lbsgd.launch.mpi_flavour import FLAVOURS, find_flavour, flavour_of
 from lbsgd.launch.mpirun import Job, render
-from lbsgd.launch.slots import parse_hosts, require_slots
+from lbsgd.launch.slots import parse_hosts
 
 TELLS = """
 import json, os, pathlib, sys
@@ -24,31 +28,45 @@ pathlib.Path(os.environ["OMPI_COMM_WORLD_RANK"]).write_text(json.dumps(told))
 """
 
 
-def test_ranks_on_this_host():
-    job = Job(np=2, command=("/venv/bin/lbsgd", "train", "--np", "2"))
-    environment = {"PATH": "/bin", "HOME": "/root", "LBSGD_TRAIN_SEED": "1", "AWS_SECRET_ACCESS_KEY": "x", "NCCL_DEBUG": "INFO"}
-    assert render(job, environment) == [
-        "mpirun", "--allow-run-as-root", "-np", "2", "--bind-to", "none", "--map-by", "slot",
-        "--mca", "ras", "^slurm", "-H", "localhost:2", "-x", "LBSGD_TRAIN_SEED", "-x", "NCCL_DEBUG", "-x", "PATH",
-        "/venv/bin/lbsgd", "train", "--np", "2",
-    ]  # fmt: skip
+GOLDEN = Path(__file__).parent / "golden" / "mpirun"
+LOGIN_SHELL = {
+    "AWS_SECRET_ACCESS_KEY": "x",
+    "HOME": "/root",
+    "LBSGD_TRAIN_SEED": "1",
+    "NCCL_DEBUG": "INFO",
+    "OMP_NUM_THREADS": "7",
+    "PATH": "/bin",
+    "UCX_TLS": "rc",
+}
+TRAIN = ("/venv/bin/lbsgd", "train", "--framework", "torch", "--data", "/data/my images")
+JOBS = {
+    "this-host": Job(np=2, command=TRAIN),
+    "two-hosts": Job(np=8, command=TRAIN, hosts="node1:4,node2:4"),
+    "uneven-hosts": Job(np=20, command=TRAIN, hosts="node1:8,node2:8,node3:4", oversubscribe=True),
+    "32-hosts-of-8": Job(np=256, command=TRAIN, hosts=",".join(f"node{n:02}:8" for n in range(1, 33)), interface="ib0"),
+    "64-hosts": Job(np=64, command=TRAIN, hosts=",".join(f"n{n}:1" for n in range(1, 65))),
+    "every-option": Job(
+        np=8,
+        command=TRAIN,
+        hosts="node1:4,node2:4",
+        interface="eth1",
+        cores_per_rank=6,
+        tag_output=True,
+        mpi_args=("-x", "A B"),
+    ),
+}
 
 
-def test_ranks_on_other_hosts():
-    job = Job(np=8, command=("lbsgd", "train"), hosts="node1:4,node2:4", oversubscribe=True)
-    assert render(job, {}, Path("/opt/my mpi")) == [
-        "mpirun", "--allow-run-as-root", "-np", "8", "--bind-to", "none", "--map-by", "slot", "--oversubscribe",
-        "--mca", "ras", "^slurm", "-H", "node1:4,node2:4", "--mca", "btl_tcp_flags", "send,inplace", "--prefix", "/opt/my mpi",
-        "lbsgd", "train",
-    ]  # fmt: skip
+@pytest.mark.parametrize("name", JOBS)
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_the_command_line_is_this(flavour, name):
+    """Where a change is meant, the file is to be replaced by what this test shows."""
+    argv = render(replace(JOBS[name], flavour=flavour), LOGIN_SHELL, Path("/opt/my mpi"))
+    assert f"{shlex.join(argv)}\n" == (GOLDEN / f"{flavour}-{name}.txt").read_text()
 
 
-def test_ranks_on_other_hosts_talk_through_the_interface_that_is_named():
-    job = Job(np=2, command=("lbsgd",), hosts="node1,node2", interface="eth1")
-    assert render(job, {})[-12:-1] == [
-        "--mca", "btl_tcp_flags", "send,inplace", "--mca", "oob_tcp_if_include", "eth1", "--mca", "btl_tcp_if_include", "eth1",
-        "-x", "NCCL_SOCKET_IFNAME=eth1",
-    ]  # fmt: skip
+def test_every_golden_file_is_compared():
+    assert {file.stem for file in GOLDEN.iterdir()} == {f"{flavour}-{name}" for flavour in FLAVOURS for name in JOBS}
 
 
 def test_what_the_environment_says_of_the_network_stays():
@@ -58,8 +76,43 @@ def test_what_the_environment_says_of_the_network_stays():
     assert [argv[place + 1] for place, word in enumerate(argv) if word == "-x"] == ["NCCL_SOCKET_IFNAME"]
 
 
-def test_one_host_needs_no_network():
-    assert "eth1" not in render(Job(np=2, command=("lbsgd",), interface="eth1"), {})
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_one_host_needs_no_network(flavour):
+    assert "eth1" not in " ".join(render(Job(np=2, command=("lbsgd",), interface="eth1", flavour=flavour), {}))
+
+
+@given(st.lists(st.integers(1, 9), min_size=1))
+def test_intel_mpi_is_given_as_many_ranks_on_each_host_as_it_has_slots(slots):
+    hosts = ",".join(f"n{place}:{count}" for place, count in enumerate(slots))
+    argv = render(Job(np=sum(slots), command=("lbsgd",), hosts=hosts, flavour="intel"), {})
+    names, each = argv[argv.index("-hosts") + 1].split(","), int(argv[argv.index("-ppn") + 1])
+    assert [each * names.count(f"n{place}") for place in range(len(slots))] == slots
+
+
+@pytest.mark.parametrize(
+    "said, flavour",
+    [
+        ("mpirun (Open MPI) 4.1.8\n\nReport bugs to http://www.open-mpi.org/community/help/\n", "openmpi4"),
+        ("mpirun (Open MPI) 5.0.11\n", "openmpi5"),
+        ("mpirun (Open MPI) 3.1.4\n", "openmpi4"),
+        ("mpirun (Open MPI) 10.0.0a1\n", "openmpi5"),
+        ("mpirun (IBM Spectrum MPI) 10.3.1.02rtm0\n", "openmpi4"),
+        ("HYDRA build details:\n    Version:                                 5.0.2\n", "mpich"),
+        ("Intel(R) MPI Library for Linux* OS, Version 2021.18.1 Build 20260626 (id: b44796a)\n", "intel"),
+        ("mpirun: unrecognized option\n", None),
+        ("", None),
+    ],
+)
+def test_the_flavour_is_what_mpirun_says(said, flavour):
+    assert flavour_of(said) == flavour
+
+
+def test_another_mpi_is_reported_with_what_it_says(monkeypatch, tmp_path):
+    (tmp_path / "mpirun").write_text("#!/bin/sh\necho 'SuperMPI 1.0'\n")
+    (tmp_path / "mpirun").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with pytest.raises(EnvironmentNotReady, match=r"mpirun is of an MPI that lbsgd does not know: 'SuperMPI 1.0'; put"):
+        find_flavour()
 
 
 @pytest.mark.parametrize("name", ["", "-x", "eth0;ls", "eth0,eth1", "10.0.0.0/8", "a" * 16])
@@ -69,14 +122,20 @@ def test_what_is_no_interface_is_refused(lbsgd, name):
     assert f"{name!r} is not the name of a network interface, such as eth0" in result.stderr
 
 
-@given(st.dictionaries(st.text("LBSGD_PATHX", min_size=1), st.text()), st.lists(st.text(), min_size=1))
-def test_rendering_is_pure_and_never_repeats_a_value(environment, command):
-    job, before = Job(np=2, command=tuple(command)), dict(environment)
+@given(
+    st.sampled_from(FLAVOURS),
+    st.sets(st.text("LBSGD_PATHX", min_size=1)),
+    st.lists(st.text(), min_size=1),
+)
+def test_rendering_is_pure_and_tells_no_secrets(flavour, names, command):
+    environment = {name: f"the secret of {name}." for name in names}
+    job, before = Job(np=2, command=tuple(command), flavour=flavour), dict(environment)
     argv = render(job, environment)
     assert argv == render(job, environment)
     assert environment == before
     assert argv[-len(command) :] == command
-    assert len(argv) == len(render(job, {})) + 2 * argv[: -len(command)].count("-x")
+    told = {value for name, value in environment.items() if name in exported_names(environment)}
+    assert {word for word in argv[: -len(command)] if word.startswith("the secret")} in (set(), told)
 
 
 def test_hostile_names_reach_the_ranks_whole(hostile_dir, finish):
@@ -105,16 +164,6 @@ def test_other_host_lists_are_refused(hosts):
         parse_hosts(hosts)
 
 
-def test_more_ranks_than_slots_are_refused_with_the_ways_out(monkeypatch):
-    require_slots(12, "a:4,b:8")
-    with pytest.raises(EnvironmentNotReady, match="--np 13 ranks, but --hosts a:4,b:8 has 12 slots; lower --np"):
-        require_slots(13, "a:4,b:8")
-    monkeypatch.setattr(slots, "local_slots", lambda: (4, "CPU cores"))
-    require_slots(4, None)
-    with pytest.raises(EnvironmentNotReady, match="--np 5 ranks, but this host has 4 CPU cores"):
-        require_slots(5, None)
-
-
 def test_this_host_has_a_slot_a_core_or_gpu():
     count, of = slots.local_slots()
     assert count >= 1
@@ -139,7 +188,7 @@ def save(*_):
     time.sleep(2)
     open(f"saved-{os.environ['OMPI_COMM_WORLD_RANK']}", "w").close()
     sys.exit(143)
-signal.signal(signal.SIGUSR2, save)
+signal.signal(signal.SIGUSR1, save)
 open(f"ready-{os.environ['OMPI_COMM_WORLD_RANK']}", "w").close()
 time.sleep(60)
 """
@@ -163,8 +212,8 @@ def test_ranks_may_finish_saving_after_a_signal(start, finish, tmp_path, number,
 
 
 def test_the_second_signal_ends_ranks_that_do_not_leave(start, finish, tmp_path):
-    deaf = "import signal; signal.signal(signal.SIGUSR2, signal.SIG_IGN)\n" + SAVES_FIRST.replace(
-        "SIGUSR2, save", "SIGUSR1, save"
+    deaf = "import signal; signal.signal(signal.SIGUSR1, signal.SIG_IGN)\n" + SAVES_FIRST.replace(
+        "SIGUSR1, save", "SIGUSR2, save"
     )
     process = start("-c", RUNS, deaf, script=sys.executable, cwd=tmp_path)
     wait_for(tmp_path, "ready-*", 2)

@@ -81,6 +81,7 @@ def test_a_straggler_is_named():
     (one,) = advise(slower(straggler=20.0)).suggestions
     assert "Rank 5 on host node00 computes for 129.0 ms, the median rank for 120.0 ms" in plain(one.because)
     assert "Look at host node00" in one.steps[0]
+    assert one.steps[1].startswith("`lbsgd doctor` compares the hosts")
 
 
 def test_slower_arithmetic_is_a_loss_and_arithmetic_is_not():

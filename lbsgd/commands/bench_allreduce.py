@@ -12,7 +12,7 @@ import click
 
 from lbsgd.commands.allreduce_table import HEADER, row_text, summary_text
 from lbsgd.commands.options import POSITIVE
-from lbsgd.commands.ranks import leave_to_ranks, ranks_options
+from lbsgd.commands.ranks import Ranks, leave_to_ranks, ranks_options
 from lbsgd.errors import LbsgdError, UsageError
 
 if TYPE_CHECKING:
@@ -80,10 +80,7 @@ def bench_allreduce(
     check: int,
     through: str,
     framework: str,
-    np: int | None,
-    hosts: str | None,
-    interface: str | None,
-    oversubscribe: bool,
+    ranks: Ranks,
     as_json: bool,
     **sizes: Any,
 ) -> None:
@@ -102,7 +99,7 @@ def bench_allreduce(
         raise UsageError(f"--step-bytes {step_bytes} and --factor {factor}: give one of them")
     sweep = Sweep(**sizes, step=step_bytes, factor=factor or 2, check=bool(check))
     names = _names(through)
-    leave_to_ranks(ctx, np, hosts, interface, oversubscribe)
+    leave_to_ranks(ctx, ranks)
     _run_as_rank(sweep, names, framework, as_json)
 
 

@@ -16,7 +16,7 @@ from lbsgd.commands.options import (
     run_options,
     runs_option,
 )
-from lbsgd.commands.ranks import leave_to_ranks, ranks_options
+from lbsgd.commands.ranks import Ranks, leave_to_ranks, ranks_options
 from lbsgd.errors import LbsgdError
 
 DEFAULT_DATA = "synthetic"
@@ -61,9 +61,7 @@ DEFAULT_DATA = "synthetic"
     help="What decodes training images; dali uses the rank's GPU and needs `pip install 'lbsgd[dali]'`.",
 )
 @click.pass_context
-def train(
-    ctx: click.Context, /, np: int | None, hosts: str | None, interface: str | None, oversubscribe: bool, **options: Any
-) -> None:
+def train(ctx: click.Context, /, ranks: Ranks, **options: Any) -> None:
     """Train an image classifier on any number of workers.
 
     Run it under horovodrun, mpirun or srun, alone, or with --np N to have the ranks started.
@@ -72,7 +70,7 @@ def train(
       horovodrun -np 256 lbsgd train --framework torch --data /data/imagenet
       lbsgd train --framework tensorflow --np 2 --recipe demo --data digits
     """
-    leave_to_ranks(ctx, np, hosts, interface, oversubscribe)
+    leave_to_ranks(ctx, ranks)
     recipe_given = ctx.get_parameter_source("recipe") is not ParameterSource.DEFAULT
     run_as_rank(recipe_given, **options)
 

@@ -138,6 +138,7 @@ def _straggler(breakdown: Breakdown) -> Suggestion:
         )
     steps = (
         f"Look at {where}: other jobs, clocks lowered by heat or a power limit, fewer cores or slower memory than its peers.",
+        "`lbsgd doctor` compares the hosts: GPUs and drivers, cores and control groups, network, clocks.",
         "Measure again without it. When another rank takes its place, workers share something; else it is that host.",
     )
     return Suggestion("Even out the workers", because, steps)

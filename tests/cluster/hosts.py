@@ -131,8 +131,9 @@ def whats_missing() -> str | None:
 
 
 @contextmanager
-def cluster(size: int, folder: Path) -> Iterator[Cluster]:
-    """`size` hosts, node1 and so on, on one switch. folder: empty, for what they need.
+def cluster(size: int, folder: Path, cores: Sequence[int] | None = None) -> Iterator[Cluster]:
+    """`size` hosts, node1 and so on, on one switch. folder: empty, for what they need. cores: what they compute with, in turn;
+    all that there are by default.
 
     Raises OSError and subprocess.CalledProcessError where a machine cannot be one (`whats_missing`).
     """
@@ -141,8 +142,8 @@ def cluster(size: int, folder: Path) -> Iterator[Cluster]:
     with ExitStack() as stack:
         switch = stack.enter_context(_process("--net", "sh", "-c", "echo up; exec sleep infinity"))
         _inside(switch, "ip", "link", "add", "switch", "up", "type", "bridge")
-        hosts, cores = [], itertools.cycle(sorted(os.sched_getaffinity(0)))
-        for (name, address), core in zip(addresses.items(), cores, strict=False):
+        hosts = []
+        for (name, address), core in zip(addresses.items(), itertools.cycle(cores or sorted(os.sched_getaffinity(0)))):
             boot = ("sh", "-e", "-c", BOOT, "boot", name, str(folder), _program("sshd"), str(core))
             pid = stack.enter_context(_process(*NAMESPACES, "--mount-proc", *boot))
             hosts.append(Host(name, address, pid, core))

@@ -1,0 +1,195 @@
+"""`lbsgd doctor`: whether hosts, or ranks that a launcher started, are ready for a job; as a table or JSON."""
+
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from lbsgd.commands.options import POSITIVE, framework_option, runs_option
+from lbsgd.commands.ranks import Ranks, hosts_options
+from lbsgd.errors import EnvironmentNotReady, UsageError
+
+if TYPE_CHECKING:
+    from lbsgd.doctor.finding import Finding
+    from lbsgd.doctor.request import Request
+
+RANKS_ALONE = 2
+"""Without hosts and GPUs two ranks show what many would."""
+
+COLOURS = {"ok": "green", "warning": "yellow", "problem": "red", "skipped": "bright_black"}
+FOLDER = click.Path(path_type=Path)
+
+
+@click.group(invoke_without_command=True)
+@click.option("--np", "-np", "np", type=POSITIVE, help="Ranks of the job.  [default: one a slot; 2 on this host without GPUs]")
+@hosts_options
+@framework_option(required=False, help="The framework that is to work.  [default: all that are installed]")
+@click.option("--data", metavar="DIR", help="The data set that all hosts are to see.  [default: not checked]")
+@runs_option
+@click.option("--recipe", metavar="NAME|FILE", default="goyal2017", show_default=True, help="Whose checkpoints are to fit.")
+@click.option("--keep-checkpoints", type=POSITIVE, default=5, show_default=True, help="How many of them are kept.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=1),
+    default=120.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long a host, or the ranks, may take to answer.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")
+@click.pass_context
+def doctor(
+    ctx: click.Context,
+    /,
+    *,
+    ranks: Ranks,
+    framework: str | None,
+    data: str | None,
+    runs: Path,
+    recipe: str,
+    keep_checkpoints: int,
+    timeout: float,
+    as_json: bool,
+) -> None:
+    """Find what would keep a job from running on these hosts, and say what to do about it.
+
+    Hosts are those named, those of the Slurm, PBS, LSF or MPIJob allocation that this runs in, or this one. Each is asked for
+    its software, devices, network, folders and data; then ranks are started on all and sum arrays. Under horovodrun, mpirun or
+    srun its ranks examine themselves. Exit code 3 when there is a problem.
+
+    \b
+      lbsgd doctor --hosts node1:8,node2:8 --data /data/imagenet
+      horovodrun -np 16 -H node1:8,node2:8 lbsgd doctor --json
+    """
+    if ctx.invoked_subcommand:
+        return
+    from lbsgd.recipe import load_recipe
+    from lbsgd.world import launched
+
+    about = {
+        "interface": ranks.interface,
+        "oversubscribe": ranks.oversubscribe,
+        "frameworks": (framework,) if framework else (),
+        "data": _absolute(data),
+        "runs": runs.absolute(),
+        "recipe": load_recipe(recipe, []),
+        "keep_checkpoints": keep_checkpoints,
+        "timeout": timeout,
+    }
+    if launched():
+        ctx.color = False  # mpirun gives ranks a terminal, even when its own output is a file
+        ctx.exit(_as_rank(ranks, as_json, about))
+    ctx.exit(_report(_examine(ranks, about), as_json))
+
+
+def _absolute(data: str | None) -> str | None:
+    """The data set by a name that holds on hosts whose shells start in another folder."""
+    return data if data is None or data.partition(":")[0] == "synthetic" else str(Path(data).absolute())
+
+
+def _examine(ranks: Ranks, about: dict) -> "list[Finding]":
+    from lbsgd.doctor.examination import examine
+    from lbsgd.doctor.request import Request
+    from lbsgd.launch.allocation import find_allocation
+
+    allocation = find_allocation(os.environ, hosts=ranks.hosts, hostfile=ranks.hostfile)
+    np = ranks.np
+    if np is None:
+        np = RANKS_ALONE if allocation.is_local and allocation.of == "CPU cores" else allocation.total
+    request = Request(allocation=allocation, np=np, launched=False, **about)
+    _say(request)
+    return examine(request)
+
+
+def _as_rank(ranks: Ranks, as_json: bool, about: dict) -> int:
+    """Be one rank of those that examine themselves; the exit code."""
+    from lbsgd.doctor import as_rank, meeting
+    from lbsgd.doctor.rank import is_speaker, time_limit
+    from lbsgd.doctor.request import Request
+    from lbsgd.world import connect, launched
+
+    launcher, started = launched()
+    try:
+        with time_limit(about["timeout"], f"the meeting of the {started} ranks that {launcher} started"):
+            world = connect()
+    except EnvironmentNotReady as error:
+        return _report([meeting.alone(str(error))], as_json) if is_speaker() else error.exit_code
+    if ranks.np not in (None, world.size):
+        raise UsageError(f"--np {ranks.np}, but {launcher} started {world.size} ranks; leave --np out under a launcher")
+    request = Request(allocation=as_rank.allocation_of(world), np=world.size, launched=True, **about)
+    if world.is_first:
+        _say(request)
+    findings = as_rank.examine(world, request)
+    return _report(findings, as_json) if world.is_first else _code(findings)
+
+
+def _say(request: "Request") -> None:
+    from lbsgd.doctor.finding import names
+
+    where = names(list(request.allocation.slots))
+    click.echo(f"examining {request.np} ranks on {where} ({request.allocation.source})", err=True)
+
+
+def _report(findings: "list[Finding]", as_json: bool) -> int:
+    """Print the findings; the exit code."""
+    from lbsgd.doctor.finding import merged
+
+    if as_json:
+        told = [asdict(finding) for finding in findings]
+        click.echo(json.dumps({"schema": 1, "ready": _code(findings) == 0, "findings": told}, indent=2))
+    else:
+        for finding, hosts in merged(findings):
+            click.echo(text(finding, hosts))
+        click.echo(_summary(findings))
+    return _code(findings)
+
+
+def _code(findings: "list[Finding]") -> int:
+    from lbsgd.doctor.examination import is_ready
+
+    return 0 if is_ready(findings) else EnvironmentNotReady.exit_code
+
+
+def text(finding: "Finding", hosts: list[str]) -> str:
+    """What is shown of a finding on these hosts: a line, and two more where something is to be done."""
+    from lbsgd.doctor.finding import names
+
+    mark = click.style(f"{finding.status:<8}", fg=COLOURS[finding.status])
+    where = f"{names(hosts)}: " if hosts else ""
+    line = f"{mark}  {finding.check}: {where}{finding.found}"
+    return f"{line}\n{'':10}why: {finding.why}\n{'':10}do:  {finding.advice}" if finding.why else line
+
+
+def _summary(findings: "list[Finding]") -> str:
+    counts = {status: sum(finding.status == status for finding in findings) for status in ("problem", "warning")}
+    told = ", ".join(f"{count} {status}{'s' * (count > 1)}" for status, count in counts.items() if count)
+    return f"{'not ready' if counts['problem'] else 'ready'}{': ' * bool(told)}{told}"
+
+
+@doctor.command("facts", hidden=True)
+@click.option("--folder", type=FOLDER, required=True, help="Folder that ranks start in.")
+@click.option("--runs", type=FOLDER, required=True, help="Folder of all runs.")
+@click.option("--mark", required=True, help="Name of a file in it, made where the examination was started.")
+@click.option("--mpirun", metavar="PATH", help="The mpirun that starts the ranks.")
+@click.option("--data", metavar="DIR", help="The data set.")
+@click.option("--peer", "peers", metavar="HOST", multiple=True, help="Another host. Repeatable.")
+def facts(**asked) -> None:
+    """Tell what this host knows of itself: a line of JSON for each section. `lbsgd doctor` runs it on every host."""
+    from lbsgd.doctor.facts import collect
+    from lbsgd.doctor.request import Question
+
+    for name, section in collect(Question(**asked)):
+        click.echo(json.dumps({name: section}))
+
+
+@doctor.command("rank", hidden=True)
+@framework_option(required=False, help="Sum by Horovod with this framework.  [default: by MPI]")
+@click.pass_context
+def rank(ctx: click.Context, /, framework: str | None) -> None:
+    """Be one of the ranks that `lbsgd doctor` starts."""
+    from lbsgd.doctor.rank import be_rank
+
+    ctx.exit(be_rank(framework))

@@ -1,0 +1,31 @@
+"""What the launchers that submit a job, to be started later and perhaps several times, have in common."""
+
+import click
+
+from lbsgd.commands.startable import require_startable
+from lbsgd.errors import UsageError
+
+restarts_option = click.option(
+    "--restarts",
+    type=click.IntRange(min=0),
+    default=3,
+    show_default=True,
+    help="How often to start again when it fails in a way that may not come again, such as a lost rank.",
+)
+print_option = click.option("--print", "only_print", is_flag=True, help="Show what would be submitted and do nothing.")
+
+
+def require_submittable(command: tuple[str, ...], *, starts_itself: bool) -> None:
+    """Raise UsageError, or click's, unless `command` can be completed to what runs in the job.
+
+    starts_itself: whether the command starts its ranks, so that any command will do.
+    """
+    if not starts_itself or not command or command[0] == "lbsgd":
+        require_startable(command)
+    if any(word == "--run-dir" or word.startswith("--run-dir=") for word in command):
+        raise UsageError("--run-dir after --: give it before, so that the job knows where to look for checkpoints")
+
+
+def is_training(command: tuple[str, ...]) -> bool:
+    """Whether the command leaves a run that another attempt can go on with."""
+    return command[0] == "train"

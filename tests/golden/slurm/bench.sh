@@ -1,0 +1,39 @@
+#!/bin/bash
+#SBATCH --nodes=2
+#SBATCH --ntasks-per-node=8
+#SBATCH --output=runs/slurm-%j.log
+#SBATCH --open-mode=append
+#SBATCH --export=HOME,NCCL_DEBUG,OMPI_MCA_btl,PATH
+#SBATCH --signal=B:USR2@180
+#SBATCH --requeue
+
+unset SLURM_EXPORT_ENV # other nodes get what the environment is now, not what sbatch was told to hand on
+# Open MPI's mpirun starts its helpers on the other nodes by srun, and would not say that this node is not meant.
+export OMPI_MCA_plm_slurm_args="--exclude=$SLURMD_NODENAME"
+command=(lbsgd bench --gpus 8,16)
+
+# With a trap the signal ends neither this script nor, by itself, the command: the ranks save their state and leave.
+warned=no
+trap 'warned=yes; kill -TERM "$job"' USR2
+trap : TERM
+"${command[@]}" &
+job=$!
+while kill -0 "$job" 2>/dev/null; do
+    wait "$job" # returns early when a trap was run
+done
+wait "$job"
+code=$?
+
+again=no
+case $code in
+    143) again=$warned ;; # interrupted, state saved; where Slurm itself ends the job it also requeues it
+    137 | 139 | 142)      # a rank was lost, or hung
+        lost=runs/slurm-"$SLURM_JOB_ID".lost
+        echo "$(date -u +%FT%TZ) exit code $code" >>"$lost"
+        if [ "$(wc -l <"$lost")" -le 3 ]; then again=yes; fi
+        ;;
+esac
+if [ "$again" = yes ]; then
+    scontrol requeue "$SLURM_JOB_ID"
+fi
+exit "$code"

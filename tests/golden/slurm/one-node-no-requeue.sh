@@ -1,0 +1,36 @@
+#!/bin/bash
+#SBATCH --nodes=1
+#SBATCH --ntasks-per-node=8
+#SBATCH --output=runs/slurm-%j.log
+#SBATCH --open-mode=append
+#SBATCH --export=HOME,NCCL_DEBUG,OMPI_MCA_btl,PATH
+#SBATCH --signal=B:USR2@180
+#SBATCH --no-requeue
+
+unset SLURM_EXPORT_ENV # other nodes get what the environment is now, not what sbatch was told to hand on
+command=(lbsgd launch mpirun --np 8 -- train --framework torch --data '/data/image net')
+
+run=runs/slurm-"$SLURM_JOB_ID"
+# All attempts are one run: go on with it once it has a checkpoint.
+checkpoints=("$run"/checkpoints/iteration-*/manifest.json)
+if [ -e "${checkpoints[0]}" ]; then
+    command+=(--resume "$run")
+else
+    if [ -e "$run/run.json" ]; then # killed before its first checkpoint
+        TZ=UTC printf -v now '%(%Y%m%dT%H%M%SZ)T' -1
+        mv -- "$run" "$run-killed-$now"
+    fi
+    command+=(--run-dir "$run")
+fi
+
+# With a trap the signal ends neither this script nor, by itself, the command: the ranks save their state and leave.
+trap 'kill -TERM "$job"' USR2
+trap : TERM
+"${command[@]}" &
+job=$!
+while kill -0 "$job" 2>/dev/null; do
+    wait "$job" # returns early when a trap was run
+done
+wait "$job"
+code=$?
+exit "$code"
