@@ -1,4 +1,4 @@
-# make setup | train | test | lint: everything happens in $(VENV); nothing but test-cluster needs root.
+# make setup | train | test | lint: everything happens in $(VENV); nothing but test-cluster and image-check needs root.
 PYTHON ?= python3
 VENV ?= .venv
 FRAMEWORK ?= torch
@@ -7,7 +7,7 @@ NP ?= 2
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 PIP_INSTALL := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: setup train test test-slow test-dali test-cluster lint format benchmark clean
+.PHONY: setup train test test-slow test-dali test-cluster image-check lint format benchmark clean
 .DEFAULT_GOAL := setup
 
 setup: $(VENV)/.ready
@@ -41,6 +41,10 @@ test-dali: setup
 # Ranks on four hosts, which are namespaces of this machine: as root, with openssh-server and iproute2 installed.
 test-cluster: setup
 	pytest -m cluster
+
+# The image for CPUs, built and tried without a container engine: as root on Debian, with debootstrap, openssh-server and iproute2.
+image-check: setup
+	python -m tests.image.check
 
 lint: setup
 	ruff check .

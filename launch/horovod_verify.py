@@ -64,6 +64,6 @@ def reason(errors: str, code: int | None) -> str:
     """The line of the ranks' error output that says most."""
     if code is None:
         return f"no result after {TIMEOUT_SECONDS:.0f} s"
-    lines = [line.strip() for line in errors.splitlines() if line.strip()]
+    lines = [line.strip() for line in errors.splitlines() if line.strip(" -")]  # mpirun frames its messages
     telling = [line for line in lines if "Error" in line or "must be" in line]
     return (telling or lines or [f"exit code {code} without a message"])[0]

@@ -19,9 +19,10 @@ from pathlib import Path
 from lbsgd import __version__
 
 from ..cluster.hosts import cluster, whats_missing
-from .build import Build, Image
+from .build import Build
 from .debian import make_debian
 from .documented import ROOT, docker_runs, launches, services
+from .image import Image
 
 KEYS = "/home/lbsgd/.ssh"
 SERVER = ("/usr/sbin/sshd", "-De")
@@ -67,7 +68,7 @@ def copy_of_debian(made: dict[str, Path], image: str, root: Path) -> None:
 
 def sizes(image: Image, shared: Path) -> None:
     """Say how large the image is and what is large in it."""
-    script = "du -xsm / /opt/lbsgd; cd /opt/lbsgd/lib/python3*/site-packages; du -sm * | sort -rn | head"
+    script = "du -xsm /; cd /opt/lbsgd/lib/python3*/site-packages; du -sm * | sort -rn | head"
     for line in output(image.command("sh", "-c", script, user="0:0", drop=False)).splitlines():
         size, name = line.split()
         say(f"{size:>5} MiB {name}")
@@ -79,9 +80,21 @@ def contents(image: Image, shared: Path) -> None:
     require(output(image.command("id", "-un")) == "lbsgd\n", "the user is lbsgd")
     tools = output(image.command("bash", "-c", "type -P cc c++ g++ make cmake nvcc || true"))
     require(not tools, f"compilers are there: {tools}")
-    left = ["-path", "/root/.cache/*", "-o", "-path", "/source", "-o", "-name", "ssh_host_*_key"]
-    found = output(image.command("find", "/", "-xdev", *left, user="0:0"))
+    leftovers = (
+        "source",
+        "wheel",
+        "root/.cache/*",
+        "etc/ssh/ssh_host_*",
+        "var/cache/apt/archives/*.deb",
+        "var/lib/apt/lists/*_*",
+    )
+    found = [path for pattern in leftovers for path in image.root.glob(pattern)]
     require(not found, f"left over: {found}")
+    check_versions(image)
+
+
+def check_versions(image: Image) -> None:
+    """Every package that constraints.txt names has the version it says."""
     pins = dict(re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE))
     pins = {canonical(name): version for name, version in pins.items()}
     installed = json.loads(output(image.command("pip", "list", "--format=json")))
