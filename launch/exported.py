@@ -21,8 +21,9 @@ PREFIXES = (
     "MPIR_CVAR_",
     "I_MPI_",
     "OMP_",
-    "TF_",
+    *(f"TF_{word}_" for word in ("CPP", "CUDNN", "DETERMINISTIC", "DISABLE", "ENABLE", "FORCE", "GPU", "NUM", "XLA")),
 )
+"""Not all of TF_: Terraform's variables begin so too, and hold secrets."""
 
 
 def exported_names(environment: Mapping[str, str]) -> list[str]:

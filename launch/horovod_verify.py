@@ -9,8 +9,9 @@ from pathlib import Path
 import psutil
 
 from lbsgd.errors import EnvironmentNotReady
-from lbsgd.launch.horovod_toolchain import output_of, recognize_mpi
-from lbsgd.launch.mpirun import Job, render, require_mpirun
+from lbsgd.launch.job import Job
+from lbsgd.launch.mpi_flavour import find_flavour
+from lbsgd.launch.mpirun import render
 
 PROGRAM = Path(__file__).with_name("horovod_allreduce.py")
 RANKS = 2
@@ -41,10 +42,7 @@ def verify_allreduce(framework: str) -> dict[str, object]:
 
 def launch_line(command: tuple[str, ...]) -> list[str]:
     """The arguments that start `command` as RANKS ranks on this machine, whichever MPI mpirun is of."""
-    family, _ = recognize_mpi(output_of(require_mpirun(), "--version")) or ("", "")
-    if family == "MPICH":
-        return ["mpirun", "-n", str(RANKS), *command]
-    return render(Job(np=RANKS, command=command, oversubscribe=True), os.environ)
+    return render(Job(np=RANKS, command=command, oversubscribe=True, flavour=find_flavour()), os.environ)
 
 
 def run_bounded(argv: list[str], timeout: float) -> tuple[str, str, int | None]:

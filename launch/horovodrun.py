@@ -35,8 +35,8 @@ def render(job: Job, prefix: Path | None = None, output_filename: Path | None = 
     prefix: the folder of Open MPI on the remote hosts. output_filename: the folder for what each rank says.
     """
     argv = ["horovodrun", "-np", str(job.np), "--mpi", "-H", job.hosts or f"localhost:{job.np}"]
-    if job.interface is not None and job.hosts is not None:
-        argv += ["--network-interfaces", job.interface]
+    if job.network is not None:
+        argv += ["--network-interfaces", job.network]
     if output_filename is not None:
         argv += ["--output-filename", shlex.quote(str(output_filename))]
     open_mpi = _open_mpi_arguments(job, prefix) if job.flavour == "openmpi4" else []

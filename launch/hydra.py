@@ -1,7 +1,8 @@
 """The command line of Hydra, which starts the ranks of MPICH and, in a version that went its own way, of Intel MPI.
 
 Hydra finds its own programs on other hosts by the path that it has here, so it needs no prefix. It knows no limit of slots:
-more ranks than slots begin again at the first host.
+more ranks than slots begin again at the first host. Its programs on other hosts are told all of the caller's environment; the
+ranks there get what they are to get.
 """
 
 import math
@@ -17,8 +18,8 @@ def arguments(job: Job, environment: Mapping[str, str]) -> list[str]:
     # Intel's mpirun is a shell script around mpiexec.hydra that passes no signal on to it.
     start, where = ("mpiexec.hydra", _intel_hosts) if job.flavour == "intel" else ("mpirun", _mpich_hosts)
     argv = [start, "-n", str(job.np), *where(job)]
-    if job.interface is not None and job.hosts is not None:
-        argv += ["-iface", job.interface]
+    if job.network is not None:
+        argv += ["-iface", job.network]
     if job.tag_output:
         argv.append("-prepend-rank")
     return [*argv, *_exports(job, environment)]
@@ -47,8 +48,8 @@ def _intel_binding(job: Job) -> dict[str, str]:
 def _exports(job: Job, environment: Mapping[str, str]) -> list[str]:
     """Every variable with its value: of a list of names (-genvlist) MPICH 5.0 loses the last variable of the environment."""
     variables = {name: environment[name] for name in exported_names(environment)} | job.settings(environment)
-    if job.interface is not None and job.hosts is not None:
-        variables.setdefault("FI_TCP_IFACE", job.interface)
+    if job.network is not None:
+        variables.setdefault("FI_TCP_IFACE", job.network)
     if job.flavour == "intel":
         variables |= _intel_binding(job)
     return ["-genvnone", *(word for name, value in variables.items() for word in ("-genv", name, value))]

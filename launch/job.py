@@ -26,11 +26,16 @@ class Job:
     mpi_args: tuple[str, ...] = ()
     flavour: Flavour = "openmpi4"
 
+    @property
+    def network(self) -> str | None:
+        """The interface, where there are several hosts to talk through it."""
+        return None if self.hosts is None else self.interface
+
     def settings(self, environment: Mapping[str, str]) -> dict[str, str]:
         """Environment variables that say to all ranks, whatever their MPI, what the job says."""
         found = {}
         if self.cores_per_rank is not None:
             found["OMP_NUM_THREADS"] = str(self.cores_per_rank)
-        if self.interface is not None and self.hosts is not None and "NCCL_SOCKET_IFNAME" not in environment:
-            found["NCCL_SOCKET_IFNAME"] = self.interface
+        if self.network is not None and "NCCL_SOCKET_IFNAME" not in environment:
+            found["NCCL_SOCKET_IFNAME"] = self.network
         return found

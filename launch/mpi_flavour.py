@@ -8,7 +8,7 @@ from typing import Literal, get_args
 from lbsgd.errors import EnvironmentNotReady
 
 Flavour = Literal["openmpi4", "openmpi5", "mpich", "intel"]
-"""openmpi4: Open MPI up to version 4, and Spectrum MPI. openmpi5: from 5 on, where PRRTE starts the ranks. mpich: and MVAPICH."""
+"""openmpi4: Open MPI up to version 4. openmpi5: from version 5 on, where PRRTE starts the ranks. mpich: MPICH and MVAPICH."""
 
 FLAVOURS: tuple[Flavour, ...] = get_args(Flavour)
 

@@ -4,12 +4,14 @@ Since version 5 processes are started by PRRTE, which has parameters of its own,
 role of PMIx and PRRTE" in Open MPI's documentation); what concerns MPI itself is as it was.
 """
 
+import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from lbsgd.launch.exported import exported_names
 from lbsgd.launch.job import Job
+from lbsgd.launch.slots import parse_hosts
 
 # Open MPI joins two hosts by one TCP connection, and by default asks the other side for each piece of a large message. That
 # request waits behind what already flows the other way, so that the two directions take turns. Sending without being asked
@@ -42,15 +44,11 @@ def arguments(job: Job, environment: Mapping[str, str], prefix: Path | None) -> 
     starter = STARTERS[job.flavour]
     argv = ["mpirun", "--allow-run-as-root", "-np", str(job.np), *_binding(job)]
     if job.oversubscribe:
-        argv.append("--oversubscribe")
+        argv += ["--oversubscribe", "--mca", "mpi_yield_when_idle", "1"]  # or ranks that wait keep the others from their core
     if job.tag_output:
         argv += starter.tag_output
-    argv += [
-        starter.set_parameter,
-        "ras",
-        "^slurm",
-    ]  # with it a Slurm job's tasks, not the slots of -H, would be the most ranks
     argv += ["-H", job.hosts or f"localhost:{job.np}"]
+    argv += [starter.set_parameter, "ras", "^slurm"]  # or a Slurm job's tasks, not the slots of -H, would be the most ranks
     if job.hosts is not None:
         argv += _between_hosts(job, starter, environment)
         if prefix is not None:
@@ -70,6 +68,7 @@ def _between_hosts(job: Job, starter: Starter, environment: Mapping[str, str]) -
     argv = [] if f"OMPI_MCA_{name}" in environment else ["--mca", name, value]
     if job.interface is not None:
         argv += [starter.set_parameter, starter.interface, job.interface, "--mca", "btl_tcp_if_include", job.interface]
+    argv += _through_slurm(job, starter, environment)
     count = job.hosts.count(",") + 1
     if count >= MANY_HOSTS:
         argv += [starter.set_parameter, f"{starter.ssh}_no_tree_spawn", "1"]
@@ -77,9 +76,17 @@ def _between_hosts(job: Job, starter: Starter, environment: Mapping[str, str]) -
     return argv
 
 
+def _through_slurm(job: Job, starter: Starter, environment: Mapping[str, str]) -> list[str]:
+    """In a Slurm job mpirun starts its helpers on other hosts by srun. It does not say on which, and Slurm takes its first."""
+    here = environment.get("SLURMD_NODENAME", platform.node())
+    others = [host for host in parse_hosts(job.hosts) if host != here]
+    if "SLURM_JOB_ID" not in environment or not others:
+        return []
+    return [starter.set_parameter, "plm_slurm_args", f"--nodes={len(others)} --nodelist={','.join(others)}"]
+
+
 def _exports(job: Job, environment: Mapping[str, str]) -> list[str]:
     settings = job.settings(environment)
     names = [name for name in exported_names(environment) if name not in settings]
-    return [
-        word for variable in (*names, *(f"{name}={value}" for name, value in settings.items())) for word in ("-x", variable)
-    ]
+    assignments = [f"{name}={value}" for name, value in settings.items()]
+    return [word for variable in (*names, *assignments) for word in ("-x", variable)]

@@ -64,7 +64,6 @@ def render(job: BatchJob, environment: Mapping[str, str]) -> str:
         command=_command(job),
         run_dir=_run_dir(job) if job.command[0] == "train" else None,
         start=job.start,
-        nodes=job.nodes,
         requeue=job.requeue,
         restarts=job.restarts,
         log_dir=job.log_dir,
@@ -80,9 +79,9 @@ def submit(script: str, *, test_only: bool = False) -> str:
         raise EnvironmentNotReady("no sbatch on PATH; submit on a login node of the cluster, or see the script with --print")
     argv = ["sbatch", "--parsable", *(["--test-only"] if test_only else [])]
     done = subprocess.run(argv, input=script, capture_output=True, text=True)
-    told = done.stderr.strip().removeprefix("sbatch: ")
+    told = "; ".join(re.sub("^sbatch: (error: )?", "", line) for line in done.stderr.splitlines())
     if done.returncode != 0:
-        raise EnvironmentNotReady(f"sbatch refuses: {told.replace('error: ', '')}; --print shows what was submitted")
+        raise EnvironmentNotReady(f"sbatch refuses: {told}; --print shows what was submitted")
     return told if test_only else done.stdout.strip().split(";")[0]
 
 

@@ -218,6 +218,7 @@ def test_with_a_setup_the_path_is_its_own(lbsgd):
         (("--gpus-per-node", 8, "--", *TRAIN, "--run-dir", "x"), "--run-dir after --: give it before"),
         (("--gpus-per-node", 8, "--", "lbsgd", *TRAIN), "without the word lbsgd"),
         (("--gpus-per-node", 8, "--", "bench", "--gpus", "8"), "does not run as ranks"),
+        (("--gpus-per-node", 8, "--start", "none", "--interface", "ib0", "--", "bench"), "give it after --"),
         (("--gpus-per-node", 8, "--", "train"), "Missing option '--framework'"),
     ],
 )

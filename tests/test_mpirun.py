@@ -69,6 +69,14 @@ def test_every_golden_file_is_compared():
     assert {file.stem for file in GOLDEN.iterdir()} == {f"{flavour}-{name}" for flavour in FLAVOURS for name in JOBS}
 
 
+def test_in_a_slurm_job_the_helpers_of_mpirun_are_sent_to_the_other_hosts():
+    job, slurm = Job(np=3, command=("lbsgd",), hosts="n1,n2,n3"), {"SLURM_JOB_ID": "17", "SLURMD_NODENAME": "n1"}
+    argv = render(job, slurm)
+    assert argv[argv.index("plm_slurm_args") - 1 :][:3] == ["--mca", "plm_slurm_args", "--nodes=2 --nodelist=n2,n3"]
+    assert "plm_slurm_args" not in render(job, {})
+    assert "plm_slurm_args" not in render(replace(job, np=1, hosts="n1"), slurm)
+
+
 def test_what_the_environment_says_of_the_network_stays():
     job = Job(np=2, command=("lbsgd",), hosts="node1,node2", interface="eth1")
     argv = render(job, {"OMPI_MCA_btl_tcp_flags": "send", "NCCL_SOCKET_IFNAME": "ib0"})

@@ -130,7 +130,7 @@ def _mpi_job(
 ) -> "MpiJob":
     from lbsgd.launch.kubernetes import MpiJob
 
-    require_submittable(command, starts_itself=starts_itself)
+    require_submittable(command, starts_itself=starts_itself, interface=options["interface"])
     slots = slots_per_worker or gpus_per_worker
     if slots is None:
         raise UsageError("neither --gpus-per-worker nor --slots-per-worker is given; say how many ranks a worker is to have")

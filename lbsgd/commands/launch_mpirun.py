@@ -2,6 +2,8 @@
 
 import os
 import shlex
+from pathlib import Path
+from typing import Any
 
 import click
 
@@ -17,7 +19,7 @@ class Words(click.ParamType):
 
     name = "text"
 
-    def convert(self, value, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
         if isinstance(value, tuple):
             return value
         try:
@@ -83,12 +85,12 @@ def mpirun(
     )
     if only_print:
         click.echo(shlex.join(mpirun.render(job, os.environ, _prefix_if_any())))
-        return
-    ctx.exit(mpirun.run(mpirun.render(job, os.environ, mpirun.remote_prefix())))
+    else:
+        ctx.exit(mpirun.run(mpirun.render(job, os.environ, mpirun.remote_prefix())))
 
 
-def _prefix_if_any():
-    """On a login node there may be no mpirun."""
+def _prefix_if_any() -> Path | None:
+    """The folder of MPI on other hosts, where there is one on this: a login node may have none."""
     from lbsgd.launch.mpirun import remote_prefix
 
     try:

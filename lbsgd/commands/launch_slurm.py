@@ -137,7 +137,7 @@ def _batch_job(
     from lbsgd.launch.mpirun import console_script
     from lbsgd.launch.slurm import BatchJob
 
-    require_submittable(command, starts_itself=start == "none")
+    require_submittable(command, starts_itself=start == "none", interface=options["interface"])
     given = {name.replace("_", "-"): options.pop(name) for name in DIRECTIVES}
     directives = {name: value for name, value in given.items() if value is not None}
     directives |= {"exclusive": None} if exclusive else {}

@@ -11,7 +11,7 @@ from click.core import ParameterSource
 from lbsgd.errors import UsageError
 
 LAUNCHER_PARAMETERS = ("np", "hosts", "hostfile", "interface", "oversubscribe")
-COMMANDS = ("train", "eval", "bench allreduce")
+COMMANDS = ("train", "eval", "bench allreduce", "doctor")
 EXAMPLE = "train --framework torch --data /data/imagenet"
 
 command_argument = click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="-- COMMAND [ARGS]...")
@@ -44,9 +44,7 @@ def parse(words: Sequence[str]) -> click.Context:
 def _require_no_launcher_options(context: click.Context, name: str) -> None:
     """Where and how often to start the command is for the launcher to say."""
     for parameter in context.command.params:
-        if (
-            parameter.name in LAUNCHER_PARAMETERS
-            and context.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE
-        ):
+        typed = context.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE
+        if typed and parameter.name in LAUNCHER_PARAMETERS:
             flag = parameter.opts[0]
             raise UsageError(f"{flag} after -- would tell {name} what the launcher decides; give {flag} before --")

@@ -15,6 +15,7 @@ from lbsgd.environment import code_digest, describe_environment, versions
 from lbsgd.errors import Interrupted, LbsgdError
 from lbsgd.launch import mpirun
 from lbsgd.launch.allocation import Allocation
+from lbsgd.launch.mpi_flavour import find_flavour
 from lbsgd.order import Order
 from lbsgd.plan import make_plan
 from lbsgd.recipe import load_recipe
@@ -44,6 +45,7 @@ class MpirunJobs:
             hosts=self._allocation.first(workers),
             interface=self._settings.interface,
             oversubscribe=self._settings.oversubscribed,
+            flavour=find_flavour(),
         )
         with log.open("wb") as file:
             argv = mpirun.render(job, environment, mpirun.remote_prefix())

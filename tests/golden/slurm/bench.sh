@@ -8,8 +8,6 @@
 #SBATCH --requeue
 
 unset SLURM_EXPORT_ENV # other nodes get what the environment is now, not what sbatch was told to hand on
-# Open MPI's mpirun starts its helpers on the other nodes by srun, and would not say that this node is not meant.
-export OMPI_MCA_plm_slurm_args="--exclude=$SLURMD_NODENAME"
 command=(lbsgd bench --gpus 8,16)
 
 # With a trap the signal ends neither this script nor, by itself, the command: the ranks save their state and leave.

@@ -12,8 +12,6 @@
 #SBATCH --requeue
 
 unset SLURM_EXPORT_ENV # other nodes get what the environment is now, not what sbatch was told to hand on
-# Open MPI's mpirun starts its helpers on the other nodes by srun, and would not say that this node is not meant.
-export OMPI_MCA_plm_slurm_args="--exclude=$SLURMD_NODENAME"
 command=(/opt/venv/bin/lbsgd launch mpirun --np 256 -- train --framework torch --data '/data/image net')
 
 run=runs/slurm-"$SLURM_JOB_ID"
