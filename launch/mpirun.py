@@ -21,7 +21,8 @@ END_SECONDS = 10
 
 
 def render(job: Job, environment: Mapping[str, str], prefix: Path | None = None) -> list[str]:
-    """The argument list that starts `job`. Pure: nothing is run and nothing but the arguments is read.
+    """The argument list that starts `job`. Nothing is run, and nothing but the arguments is read; only in a Slurm job that
+    does not tell it, this host's name.
 
     environment: the variables of the caller; those on the allow-list are exported by name.
     prefix: the folder of Open MPI on the remote hosts, whose shells do not know the virtual environment.
