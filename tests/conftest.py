@@ -12,7 +12,8 @@ import psutil
 import pytest
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
-"""A shell starts what it puts in the background with SIGINT ignored, which commands under test would inherit."""
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+"""A shell starts what it puts in the background with SIGINT ignored, and nohup with SIGHUP; commands under test would inherit it."""
 
 SCRIPT = Path(sys.executable).with_name("lbsgd")
 

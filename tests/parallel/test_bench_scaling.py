@@ -148,6 +148,7 @@ def test_an_image_that_one_rank_cannot_read_ends_the_size(lbsgd, digits, tmp_pat
     assert f"cannot read image {str(image)!r}" in error
 
 
+@pytest.mark.slow
 def test_more_workers_than_slots_is_no_scaling_figure(lbsgd, tmp_path):
     command = ("bench", "--gpus", 2, *SHORT, "--repeats", 1, "--hosts", "localhost:1", "--oversubscribe")
     result = lbsgd(*command, cwd=tmp_path)

@@ -20,6 +20,7 @@ def run_benchmark(*options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=600)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs a core for each of two ranks")
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_both_sides_train_the_same_network_and_are_timed(framework, tmp_path):

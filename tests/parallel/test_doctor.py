@@ -59,6 +59,7 @@ def test_a_rank_whose_world_is_smaller_than_its_launcher_said(lbsgd, tmp_path):
     assert (other.code, other.stdout) == (3, "")
 
 
+@pytest.mark.slow
 def test_ranks_that_do_not_meet_are_ended_and_told(lbsgd, tmp_path, monkeypatch):
     launcher = tmp_path / "mpirun"
     hang = f'{sys.executable} -c "import time; time.sleep(600)"'

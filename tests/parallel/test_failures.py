@@ -96,7 +96,7 @@ def test_a_global_batch_above_the_data_set(train, digits):
 
 def test_more_ranks_than_slots(lbsgd, digits):
     result = lbsgd("train", "--np", 5000, *SMALL, "--data", digits)
-    require_one_line(result, 3, "--np 5000 ranks, but this host has", "--oversubscribe")
+    require_one_line(result, 3, "5000 ranks, but this host has", "--oversubscribe")
 
 
 def test_another_number_of_ranks_than_the_launcher_started(start, finish):
