@@ -13,7 +13,7 @@ import pytest
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
-"""A shell starts what it puts in the background with SIGINT ignored, and nohup with SIGHUP; commands under test would inherit it."""
+"""What a shell puts in the background ignores SIGINT, under nohup SIGHUP too; commands under test would inherit that."""
 
 SCRIPT = Path(sys.executable).with_name("lbsgd")
 
