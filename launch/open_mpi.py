@@ -79,10 +79,15 @@ def _between_hosts(job: Job, starter: Starter, environment: Mapping[str, str]) -
 def _through_slurm(job: Job, starter: Starter, environment: Mapping[str, str]) -> list[str]:
     """In a Slurm job mpirun starts its helpers on other hosts by srun. It does not say on which, and Slurm takes its first."""
     here = environment.get("SLURMD_NODENAME", platform.node())
-    others = [host for host in parse_hosts(job.hosts) if host != here]
+    others = [host for host in parse_hosts(job.hosts) if _short(host) != _short(here)]
     if "SLURM_JOB_ID" not in environment or not others:
         return []
     return [starter.set_parameter, "plm_slurm_args", f"--nodes={len(others)} --nodelist={','.join(others)}"]
+
+
+def _short(host: str) -> str:
+    """Slurm's names of hosts have no domain; a host's own name may."""
+    return host.partition(".")[0]
 
 
 def _exports(job: Job, environment: Mapping[str, str]) -> list[str]:

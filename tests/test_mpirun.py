@@ -73,6 +73,7 @@ def test_in_a_slurm_job_the_helpers_of_mpirun_are_sent_to_the_other_hosts():
     job, slurm = Job(np=3, command=("lbsgd",), hosts="n1,n2,n3"), {"SLURM_JOB_ID": "17", "SLURMD_NODENAME": "n1"}
     argv = render(job, slurm)
     assert argv[argv.index("plm_slurm_args") - 1 :][:3] == ["--mca", "plm_slurm_args", "--nodes=2 --nodelist=n2,n3"]
+    assert render(job, {**slurm, "SLURMD_NODENAME": "n1.cluster"}) == argv
     assert "plm_slurm_args" not in render(job, {})
     assert "plm_slurm_args" not in render(replace(job, np=1, hosts="n1"), slurm)
 
