@@ -105,6 +105,20 @@ def test_a_run_that_is_ended_goes_on_as_one_record(launch, two_nodes, digits, tm
     assert record["final"]["top1_error"] <= 0.03
 
 
+def test_training_over_two_nodes_has_the_losses_of_one_host(launch, lbsgd, two_nodes, digits, tmp_path):
+    train = ("train", "--framework", "torch", "--recipe", "demo", "--data", digits, "--max-steps", 8, "--efficiency-steps", 0)
+    submitted = launch(*TWO_RANKS, "--json", "--", *train)
+    assert submitted.code == 0, submitted.stderr
+    told = json.loads(submitted.stdout)
+    job = two_nodes.wait_for_state(told["job"], "COMPLETED", "FAILED", timeout=120)
+    assert job["JobState"] == "COMPLETED", (tmp_path / told["log"]).read_text()
+    over, on_one = tmp_path / told["run"], tmp_path / "on one"
+    assert read_run(over)["world"]["hosts"] == ["node1", "node2"]
+    alone = lbsgd(*train, "--np", 2, "--oversubscribe", "--run-dir", on_one, env={"OMP_NUM_THREADS": "1"})
+    assert alone.code == 0, alone.stderr
+    assert step_losses(read_metrics(over)) == pytest.approx(step_losses(read_metrics(on_one)), rel=1e-5)
+
+
 @pytest.mark.parametrize("command, code", [(("--set", "no.such=1"), 2), (("--data", "/no/such"), 4)])
 def test_a_run_that_cannot_be_is_not_started_again(launch, two_nodes, command, code):
     submitted = launch(*TWO_RANKS, "--", "train", "--framework", "torch", "--recipe", "demo", *command)
