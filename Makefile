@@ -7,7 +7,7 @@ NP ?= 2
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 PIP_INSTALL := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: setup train test test-slow test-dali test-cluster image-check lint format benchmark clean
+.PHONY: setup train test test-slow test-cluster image-check lint format benchmark clean
 .DEFAULT_GOAL := setup
 
 setup: $(VENV)/.ready
@@ -28,15 +28,10 @@ train: setup demo-data
 	lbsgd train --np $(NP) --framework $(FRAMEWORK) --recipe demo --data demo-data
 
 test: setup
-	pytest -m "not slow and not dali and not cluster"
+	pytest -m "not slow and not cluster"
 
 test-slow: setup
 	pytest -m slow
-
-# DALI is large and runs without a GPU too: `make setup` leaves it out.
-test-dali: setup
-	$(PIP_INSTALL) -e '.[dali]'
-	pytest -m dali
 
 # Ranks on four hosts, which are namespaces of this machine: as root, with openssh-server and iproute2 installed.
 test-cluster: setup

@@ -13,7 +13,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from lbsgd.data.loader import DeviceImages
 from lbsgd.errors import UsageError
 from lbsgd.recipe import Recipe
 from lbsgd.world import World
@@ -62,8 +61,6 @@ class Backend(ABC):
     precisions: ClassVar[tuple[str, ...]]
     asynchronous: bool
     """Whether the device works behind the host, so that a loss is best read one step later."""
-    gpu: int | None = None
-    """The GPU of this host that the replica lives on, which may decode its images too; None: it is on the CPU."""
 
     def __init__(self, job: Job) -> None:
         self.job = job
@@ -73,12 +70,10 @@ class Backend(ABC):
             )
 
     @abstractmethod
-    def train_step(
-        self, images: np.ndarray | DeviceImages, labels: np.ndarray, learning_rate: float, communicate: bool = True
-    ) -> Any:
+    def train_step(self, images: np.ndarray, labels: np.ndarray, learning_rate: float, communicate: bool = True) -> Any:
         """One update of the replica by the paper's rule. Collective when `communicate`.
 
-        images: uint8 [accumulate * n, size, size, 3], perhaps on `gpu`; labels: int64 [accumulate * n]. They may be read until
+        images: uint8 [accumulate * n, size, size, 3]; labels: int64 [accumulate * n]. They may be read until
         the loss of this step has been. Each slice of n is a virtual worker with its own batch norm statistics. The gradient
         is the mean over all kn samples (remark 3), weight decay is added after aggregation (remark 1), the update is eq. 9
         with Nesterov's look-ahead.

@@ -27,7 +27,6 @@ POSITIVE = click.IntRange(min=1)
 @click.option("--images", type=POSITIVE, default=2000, help="Images of the data set; a turn is an epoch of it.")
 @click.option("--batch", type=POSITIVE, default=64, help="Images of a batch.")
 @click.option("--rounds", type=POSITIVE, default=7, help="Turns of each contestant that count.")
-@click.option("--dali-python", default=sys.executable, show_default="this one", help="The Python that has DALI.")
 @click.option("--pixel-images", type=POSITIVE, default=500, help="Images compared with Pillow's.")
 @click.option("--memory-images", type=POSITIVE, default=2000, help="Images of an epoch of the memory part.")
 @click.option("--memory-epochs", type=POSITIVE, default=10, help="Epochs of the memory part.")
@@ -108,7 +107,7 @@ def measure_part(part: str, folder: Path, settings: dict[str, Any]) -> dict[str,
     if part == "speed":
         import input_speed
 
-        chosen = {name: settings[name] for name in ("images", "batch", "rounds", "dali_python")}
+        chosen = {name: settings[name] for name in ("images", "batch", "rounds")}
         return input_speed.measure(folder, **chosen)
     if part == "pixels":
         import input_pixels

@@ -30,10 +30,9 @@ MODULES = {
     "pillow_uint8": "input_pillow_uint8",
     "tfdata": "input_tfdata",
     "tfdata_uniform": "input_tfdata_uniform",
-    "dali": "input_dali",
     TWO_CORES: "input_lbsgd",
 }
-TARGETS = {"pillow": 2.5, "pillow_uint8": None, "tfdata": 1.1, "tfdata_uniform": 1.1, "dali": 1.5}
+TARGETS = {"pillow": 2.5, "pillow_uint8": None, "tfdata": 1.1, "tfdata_uniform": 1.1}
 SCALING_TARGET = 1.8
 
 
@@ -68,10 +67,10 @@ class Contestant:
 
 
 @contextmanager
-def start(name: str, python: str, folder: Path, batch: int, cores: list[int]) -> Iterator[Contestant]:
+def start(name: str, folder: Path, batch: int, cores: list[int]) -> Iterator[Contestant]:
     """A contestant on these cores; its end is the end of the context."""
     script = Path(__file__).with_name("input_contestant.py")
-    command = [python, str(script), MODULES[name], str(folder), str(batch), ",".join(map(str, cores))]
+    command = [sys.executable, str(script), MODULES[name], str(folder), str(batch), ",".join(map(str, cores))]
     with tempfile.TemporaryFile("w+") as messages:
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": messages, "text": True}
         with subprocess.Popen(command, **pipes) as process:
@@ -81,14 +80,13 @@ def start(name: str, python: str, folder: Path, batch: int, cores: list[int]) ->
                 process.kill()
 
 
-def measure(folder: Path, *, images: int, batch: int, rounds: int, dali_python: str) -> dict[str, Any]:
+def measure(folder: Path, *, images: int, batch: int, rounds: int) -> dict[str, Any]:
     """The speed part of the report. images: of the training split, so that a turn is an epoch."""
     batches = images // batch
     contestants, versions, left_out = {}, {}, {}
     with ExitStack() as stack:
         for name, cores in assign_cores().items():
-            python = dali_python if name == "dali" else sys.executable
-            contestant = stack.enter_context(start(name, python, folder, batch, cores))
+            contestant = stack.enter_context(start(name, folder, batch, cores))
             answer = contestant.answer()
             if "left_out" in answer:
                 left_out[name] = answer["left_out"]

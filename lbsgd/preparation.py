@@ -12,7 +12,6 @@ from lbsgd.backends.contract import Backend, State
 from lbsgd.checkpoint import find_checkpoint, load_checkpoint
 from lbsgd.data import open_dataset
 from lbsgd.data.bad_samples import BadSamplePolicy
-from lbsgd.data.dali import require_dali
 from lbsgd.errors import CheckpointError, UsageError
 from lbsgd.launch.horovod_check import require_horovod
 from lbsgd.plan import Plan, make_plan
@@ -38,7 +37,6 @@ class Request:
     data_threads: int | None
     read_timeout: float
     bad_samples: BadSamplePolicy
-    decoder: str
     efficiency_steps: int
     keep_checkpoints: int
     log_to: tuple[str, ...]
@@ -105,7 +103,6 @@ def prepare(world: World, request: Request) -> Run:
             "framework": request.framework,
             "recipe": plan.recipe.model_dump(mode="json"),
             "accumulate": plan.accumulate,
-            "decoder": request.decoder,
             "stop": stop,
             "efficiency_steps": request.efficiency_steps,
             "versions": environment.versions(),
@@ -114,8 +111,6 @@ def prepare(world: World, request: Request) -> Run:
         },
     )
     together(world, lambda: require_horovod(request.framework))  # loading takes seconds: refuse before, leaving no folder
-    if request.decoder == "dali":
-        together(world, lambda: require_dali(dataset.train, plan.recipe.images))
     record = together(world, lambda: _open_record(request, plan) if world.is_first else None)
     job = Job(
         recipe=plan.recipe,
@@ -141,7 +136,6 @@ def prepare(world: World, request: Request) -> Run:
         data_threads=request.data_threads or job.threads,
         read_timeout=request.read_timeout,
         bad_samples=request.bad_samples,
-        decoder=request.decoder,
         efficiency_steps=request.efficiency_steps,
         keep_checkpoints=request.keep_checkpoints,
         log_to=request.log_to,
@@ -188,7 +182,6 @@ def _facts(world: World, request: Request, plan: Plan, backend: Backend) -> dict
         "framework": backend.framework,
         "command": shlex.join(["lbsgd", *sys.argv[1:]]),
         "data": _from_anywhere(request.data),
-        "decoder": request.decoder,
         "world": {
             "size": world.size,
             "local_size": world.local_size,

@@ -17,7 +17,6 @@ from lbsgd.backends.contract import Backend
 from lbsgd.baseline import METHOD as AGAINST_BASELINE
 from lbsgd.baseline import find_baseline
 from lbsgd.checkpoint import save_checkpoint
-from lbsgd.data import dali
 from lbsgd.data.bad_samples import BadSamplePolicy, BadSamples, exchange
 from lbsgd.data.loader import Batch, training_batches
 from lbsgd.data.source import Dataset
@@ -53,7 +52,6 @@ class Run:
     data_threads: int
     read_timeout: float
     bad_samples: BadSamplePolicy
-    decoder: str
     efficiency_steps: int
     keep_checkpoints: int
     log_to: tuple[str, ...]
@@ -78,8 +76,6 @@ class Run:
             "bad_samples": bad_samples,
             "timeout": self.read_timeout,
         }
-        if self.decoder == "dali":
-            return dali.training_batches(*what, **options, device_id=self.backend.gpu)
         return training_batches(*what, **options, allocate=self.backend.allocate)
 
 

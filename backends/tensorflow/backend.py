@@ -14,7 +14,6 @@ from lbsgd.backends.tensorflow.allreduce import average_gradients, average_varia
 from lbsgd.backends.tensorflow.library import LibraryNetwork
 from lbsgd.backends.tensorflow.loss_scale import LossScale
 from lbsgd.backends.tensorflow.network import ResidualNetwork
-from lbsgd.data.loader import DeviceImages
 from lbsgd.errors import EnvironmentNotReady, UsageError
 from lbsgd.models import describe, library_model
 
@@ -31,7 +30,6 @@ class TensorFlowBackend(Backend):
         super().__init__(job)
         hvd.init(job.world.comm)
         self.device = choose_device(job)
-        self.gpu = None if self.device == "cpu" else job.world.local_rank
         self.asynchronous = self.device != "cpu"
         self.dtype = PRECISIONS[job.recipe.precision]
         self.network = build_network(job)
@@ -44,11 +42,7 @@ class TensorFlowBackend(Backend):
         self._update = tf.function(self._update_step)
         self._evaluate = tf.function(self._evaluate_step)
 
-    def train_step(
-        self, images: np.ndarray | DeviceImages, labels: np.ndarray, learning_rate: float, communicate: bool = True
-    ) -> tf.Tensor:
-        if not isinstance(images, np.ndarray):
-            images = from_gpu(images)
+    def train_step(self, images: np.ndarray, labels: np.ndarray, learning_rate: float, communicate: bool = True) -> tf.Tensor:
         count, n = self.job.accumulate, self.job.recipe.batch_per_worker
         communicate = communicate and self.job.world.size > 1
         losses = []
@@ -218,16 +212,6 @@ def choose_device(job: Job) -> str:
     tf.config.set_visible_devices(gpu, "GPU")
     tf.config.experimental.set_memory_growth(gpu, True)
     return tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name)
-
-
-def from_gpu(images: DeviceImages) -> tf.Tensor | np.ndarray:
-    """Images that lie on this replica's GPU, without copying them if it is the host's first.
-
-    TensorFlow looks for the GPU that a DLPack names among those it sees, and there the only one is always the first
-    (tensorflow/tensorflow#47866). So other GPUs' images take the way through the host.
-    """
-    _, gpu = images.__dlpack_device__()
-    return np.asarray(images.as_cpu()) if gpu else tf.experimental.dlpack.from_dlpack(images.__dlpack__())
 
 
 def build_network(job: Job) -> ResidualNetwork | LibraryNetwork:

@@ -15,7 +15,6 @@ from lbsgd.backends.contract import Arrays, Backend, Job, State
 from lbsgd.backends.torch.allreduce import GradientAllreduce, average_all, contiguous_view
 from lbsgd.backends.torch.library import library_network
 from lbsgd.backends.torch.network import ResidualNetwork
-from lbsgd.data.loader import DeviceImages
 from lbsgd.errors import EnvironmentNotReady
 from lbsgd.models import describe, library_model
 from lbsgd.models.initialization import initial_arrays
@@ -34,7 +33,6 @@ class TorchBackend(Backend):
         hvd.init(job.world.comm)
         torch.set_num_threads(job.threads)
         self.device = choose_device(job)
-        self.gpu = self.device.index
         self.asynchronous = self.device.type == "cuda"
         self.copies = torch.cuda.Stream() if self.device.type == "cuda" else None
         self.dtype = PRECISIONS[job.recipe.precision]
@@ -51,10 +49,8 @@ class TorchBackend(Backend):
         self.mean = torch.tensor(job.recipe.images.mean, device=self.device).view(1, 3, 1, 1)
         self.deviation = torch.tensor(job.recipe.images.std, device=self.device).view(1, 3, 1, 1)
 
-    def train_step(
-        self, images: np.ndarray | DeviceImages, labels: np.ndarray, learning_rate: float, communicate: bool = True
-    ) -> Tensor:
-        images, labels = as_tensor(images), as_tensor(labels)
+    def train_step(self, images: np.ndarray, labels: np.ndarray, learning_rate: float, communicate: bool = True) -> Tensor:
+        images, labels = torch.from_numpy(images), torch.from_numpy(labels)
         self.network.train()
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
@@ -109,7 +105,7 @@ class TorchBackend(Backend):
     @torch.no_grad()
     def evaluate(self, images: np.ndarray, labels: np.ndarray, valid: int) -> tuple[int, float]:
         self.network.eval()
-        logits, truth = self._logits(as_tensor(images))[:valid], self._on_device(as_tensor(labels))[:valid]
+        logits, truth = self._logits(torch.from_numpy(images))[:valid], self._on_device(torch.from_numpy(labels))[:valid]
         wrong = (logits.argmax(1) != truth).sum().item()
         return wrong, functional.cross_entropy(logits, truth, reduction="sum").item()
 
@@ -231,11 +227,6 @@ def copy_into(what: str, tensors: dict[str, Tensor], arrays: Arrays) -> None:
     require_fit(what, arrays, {name: tuple(tensor.shape) for name, tensor in tensors.items()})
     for name, tensor in tensors.items():
         tensor.copy_(torch.from_numpy(np.asarray(arrays[name])))
-
-
-def as_tensor(array: np.ndarray | DeviceImages) -> Tensor:
-    """The same memory as a tensor, on the GPU if it is there."""
-    return torch.from_numpy(array) if isinstance(array, np.ndarray) else torch.from_dlpack(array)
 
 
 def to_numpy(tensor: Tensor) -> np.ndarray:

@@ -53,13 +53,6 @@ DEFAULT_DATA = "synthetic"
 )
 @click.option("--log-to", metavar="tensorboard,mlflow", default="", help="Send the metrics there as well.")
 @reading_options
-@click.option(
-    "--decoder",
-    type=click.Choice(["threads", "dali"]),
-    default="threads",
-    show_default=True,
-    help="What decodes training images; dali uses the rank's GPU and needs `pip install 'lbsgd[dali]'`.",
-)
 @click.pass_context
 def train(ctx: click.Context, /, ranks: Ranks, **options: Any) -> None:
     """Train an image classifier on any number of workers.

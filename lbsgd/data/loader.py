@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, repeat
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -49,24 +49,15 @@ def in_ordinary_memory(shape: tuple[int, ...]) -> np.ndarray:
     return np.empty(shape, np.uint8)
 
 
-class DeviceImages(Protocol):
-    """Images on a GPU: `from_dlpack` makes a framework's own tensor of them without copying, as_cpu() copies for numpy."""
-
-    def __dlpack__(self, *, stream: int | None = None) -> object: ...
-    def __dlpack_device__(self) -> tuple[int, int]: ...
-    def as_cpu(self) -> object: ...
-
-
 @dataclass(frozen=True)
 class Batch:
     """Images and their labels; the first `valid` are real, the rest fills an evaluation's last batch up.
 
-    images: uint8 [count, size, size, 3], RGB, C-contiguous; written over once the second next batch is asked for. They lie
-    on a GPU when it decoded them (dali.py).
+    images: uint8 [count, size, size, 3], RGB, C-contiguous; written over once the second next batch is asked for.
     labels: int64 [count].
     """
 
-    images: np.ndarray | DeviceImages
+    images: np.ndarray
     labels: np.ndarray
     valid: int
 
@@ -104,43 +95,10 @@ def training_batches(
     Raises UnreadableSample, at the batch it belongs to, when an image cannot be read and may not be replaced.
     """
 
+    bad_samples = bad_samples or BadSamples(FAIL)
+
     def image_of(epoch: int, sample: int) -> np.ndarray:
         return training_image(source, sample, settings, seed=order.seed, epoch=epoch)
-
-    return ordered_batches(
-        source,
-        order,
-        image_of,
-        (settings.size, settings.size, 3),
-        rank=rank,
-        world_size=world_size,
-        start_iteration=start_iteration,
-        stop_iteration=stop_iteration,
-        threads=threads,
-        bad_samples=bad_samples or BadSamples(FAIL),
-        timeout=timeout,
-        allocate=allocate,
-        prefetch=prefetch,
-    )
-
-
-def ordered_batches(
-    source: Source,
-    order: Order,
-    image_of: Callable[[int, int], Any],
-    shape: tuple[int, ...],
-    *,
-    rank: int,
-    world_size: int,
-    start_iteration: int,
-    stop_iteration: int,
-    threads: int,
-    bad_samples: BadSamples,
-    timeout: float,
-    allocate: Allocate,
-    prefetch: int,
-) -> Generator[Batch, None, None]:
-    """As `training_batches`, of whatever `image_of` makes of an epoch and a sample, each of `shape`."""
 
     def prepare(item: Item) -> Prepared:
         epoch, sample = item
@@ -155,7 +113,7 @@ def ordered_batches(
         epoch = order.epoch(iteration)
         return [(epoch, sample) for sample in order.share(iteration, rank, world_size).tolist()]
 
-    shape = (order.global_batch // world_size, *shape)
+    shape = (order.global_batch // world_size, settings.size, settings.size, 3)
     maker = _BatchMaker(source, shape, prepare, bad_samples, threads, timeout, allocate)
     return maker.make(map(items, range(start_iteration, stop_iteration)), prefetch)
 

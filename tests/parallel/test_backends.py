@@ -63,12 +63,6 @@ def test_evaluation_counts_valid_images_only(reports, framework):
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_images_may_come_as_dlpack(reports, framework):
-    array, dlpack = reports(framework)["dlpack"]
-    assert dlpack == pytest.approx(array, rel=1e-6)
-
-
-@pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_state_of_another_model_is_refused(reports, framework):
     assert "fc.weight has shape [10, 64], here [7, 64]" in reports(framework)["other_model"]
 
