@@ -57,6 +57,37 @@ EDITS = (
         "look for an MPI that pip installed in the environment of the wheel, not in the one that built it",
     ),
     Edit(
+        "setup.py",
+        "else 'RelWithDebInfo'",
+        "else 'Release'",
+        "the same optimisation without debug information, which takes a third of the compiler's time",
+    ),
+    Edit(
+        "CMakeLists.txt",
+        "# TF\nadd_subdirectory(horovod/tensorflow)\n",
+        """\
+set(COMMON_SOURCES ${SOURCES})
+set(SOURCES $<TARGET_OBJECTS:horovod_common>)
+add_definitions(-DEIGEN_MAX_ALIGN_BYTES=64)
+add_subdirectory(horovod/tensorflow)
+add_library(horovod_common OBJECT ${COMMON_SOURCES})
+target_include_directories(horovod_common PRIVATE "${EIGEN_INCLUDE_PATH}" "${FLATBUFFERS_INCLUDE_PATH}")
+""",
+        "compile what the frameworks share once; TensorFlow's Eigen and its alignment, as its headers ask for, go for all",
+    ),
+    Edit(
+        "horovod/torch/CMakeLists.txt",
+        "elseif (Pytorch_CUDA AND NOT HAVE_CUDA)\n    add_cuda()\n",
+        "elseif (Pytorch_CUDA AND NOT HAVE_CUDA)\n    set(SOURCES ${COMMON_SOURCES})\n    add_cuda()\n",
+        "CPU operations beside a CUDA torch are compiled in another way than those that are shared",
+    ),
+    Edit(
+        "horovod/common/ops/cuda/CMakeLists.txt",
+        "add_library(compatible_horovod_cuda_kernels cuda_kernels.cu)",
+        "add_library(compatible_horovod_cuda_kernels EXCLUDE_FROM_ALL cuda_kernels.cu)",
+        "the kernels for the ABI of 2015, which no framework has any more",
+    ),
+    Edit(
         "setup.cfg",
         "[egg_info]\n",
         f"[options.package_data]\nhorovod = {BUILD_FACTS}\n\n[egg_info]\n",
