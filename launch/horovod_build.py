@@ -106,6 +106,7 @@ def build_wheel(
     cache: Path,
     *,
     sdist: Path | None,
+    index: bool,
     force: bool,
     jobs: int,
     progress: Callable[[], Progress],
@@ -113,7 +114,7 @@ def build_wheel(
 ) -> Path:
     """The wheel for `toolchain`, from `cache` unless `force`, else built.
 
-    sdist: Horovod's source where pip cannot download it.
+    sdist: Horovod's source where pip cannot download it. index: whether pip may download it.
     Raises EnvironmentNotReady when the source cannot be had or does not compile.
     """
     facts = build_facts(toolchain)
@@ -127,7 +128,7 @@ def build_wheel(
             verify(sdist)
         # Not in the cache: Horovod's CMake reads the path as a regular expression, and an entry has a "+".
         with tempfile.TemporaryDirectory(prefix="lbsgd-horovod-") as scratch:
-            source = prepare_source(sdist or fetch(cache), Path(scratch), facts)
+            source = prepare_source(sdist or fetch(cache, index), Path(scratch), facts)
             # The library's search path will name the folder with NCCL: one of the user, that nobody else can fill.
             variables = build_variables(toolchain, jobs, link_nccl(toolchain, entry))
             log = entry / "build.log"
@@ -186,7 +187,7 @@ def compile_wheel(source: Path, folder: Path, variables: Mapping[str, str], log:
     """
     # What the user set for a build by hand would contradict the cache entry's name.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("HOROVOD_")}
-    options = ["--verbose", "--no-build-isolation", "--no-deps", "--no-cache-dir", "--wheel-dir", str(folder)]
+    options = ["--verbose", "--no-index", "--no-build-isolation", "--no-deps", "--no-cache-dir", "--wheel-dir", str(folder)]
     output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "errors": "replace"}
     with log.open("w") as file:
         process = subprocess.Popen([*PIP, "wheel", *options, str(source)], env=environment | variables, **output)
@@ -221,7 +222,7 @@ def install(wheel: Path) -> None:
 
     Raises EnvironmentNotReady when pip cannot.
     """
-    options = ["--quiet", "--no-deps", "--force-reinstall"]
+    options = ["--quiet", "--no-index", "--no-deps", "--force-reinstall"]
     finished = subprocess.run([*PIP, "install", *options, str(wheel)], capture_output=True, text=True)
     if finished.returncode != 0:
         raise EnvironmentNotReady(f"pip could not install {wheel}: {finished.stderr.strip().splitlines()[-1]}")

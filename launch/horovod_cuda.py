@@ -9,8 +9,8 @@ import re
 import runpy
 import shutil
 import subprocess
-import sysconfig
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 
 from lbsgd.launch.horovod_check import installed
@@ -104,9 +104,9 @@ def find_toolkit() -> tuple[Path, str] | None:
 
 def find_nccl(cuda: str, cuda_home: Path | None) -> Nccl | None:
     """The NCCL that pip installed for CUDA `cuda` (it comes with torch), else the system's."""
-    site = Path(sysconfig.get_path("purelib")) / "nvidia" / "nccl"
+    site = pip_nccl(cuda)
     roots = [Path(os.environ["HOROVOD_NCCL_HOME"])] if "HOROVOD_NCCL_HOME" in os.environ else []
-    roots += [site, *([cuda_home] if cuda_home else []), Path("/usr"), Path("/usr/local")]
+    roots += [*([site] if site else []), *([cuda_home] if cuda_home else []), Path("/usr"), Path("/usr/local")]
     for root in roots:
         header = root / "include" / "nccl.h"
         libraries = [
@@ -115,6 +115,14 @@ def find_nccl(cuda: str, cuda_home: Path | None) -> Nccl | None:
         if header.exists() and libraries:
             return Nccl(nccl_version(header), header.parent, libraries[0])
     return None
+
+
+def pip_nccl(cuda: str) -> Path | None:
+    """The folder of the NCCL that pip installed, wherever this interpreter finds its packages: a venv may lie upon another."""
+    try:
+        return Path(metadata.distribution(f"nvidia-nccl-cu{major(cuda)}").locate_file("nvidia/nccl"))
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def nccl_version(header: Path) -> str:

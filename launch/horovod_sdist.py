@@ -77,6 +77,18 @@ target_include_directories(horovod_common PRIVATE "${EIGEN_INCLUDE_PATH}" "${FLA
     ),
     Edit(
         "horovod/torch/CMakeLists.txt",
+        "from distutils.sysconfig import get_python_inc; print(get_python_inc())",
+        "import sysconfig; print(sysconfig.get_path('include'))",
+        "Python 3.12 has no distutils",
+    ),
+    Edit(
+        "horovod/runner/js_run.py",
+        "from distutils.spawn import find_executable",
+        "from shutil import which as find_executable",
+        "Python 3.12 has no distutils, and every horovodrun imports this module",
+    ),
+    Edit(
+        "horovod/torch/CMakeLists.txt",
         "elseif (Pytorch_CUDA AND NOT HAVE_CUDA)\n    add_cuda()\n",
         "elseif (Pytorch_CUDA AND NOT HAVE_CUDA)\n    set(SOURCES ${COMMON_SOURCES})\n    add_cuda()\n",
         "CPU operations beside a CUDA torch are compiled in another way than those that are shared",
@@ -131,12 +143,15 @@ def apply_edits(source: Path, edits: tuple[Edit, ...]) -> None:
         path.write_text(text.replace(edit.old, edit.new))
 
 
-def fetch(folder: Path) -> Path:
+def fetch(folder: Path, index: bool = True) -> Path:
     """The verified sdist in `folder`, downloaded by pip unless it lies there already.
 
-    Raises EnvironmentNotReady when pip cannot get it.
+    index: whether pip may ask a package index for it.
+    Raises EnvironmentNotReady when it cannot be had.
     """
     sdist = folder / SDIST
+    if not sdist.exists() and not index:
+        raise EnvironmentNotReady(f"--no-index, and {SDIST} is not in {folder}; give the file with --sdist")
     if not sdist.exists():
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
             download(Path(scratch))

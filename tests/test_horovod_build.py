@@ -113,7 +113,7 @@ def test_a_wheel_in_the_cache_is_taken_and_the_lock_given_back(tmp_path):
     wheel = entry / "horovod-0.28.1-cp311-cp311-linux_x86_64.whl"
     wheel.touch()
     said = []
-    assert build_wheel(CPU, tmp_path, sdist=None, force=False, jobs=1, progress=no_build, say=said.append) == wheel
+    assert build_wheel(CPU, tmp_path, sdist=None, index=True, force=False, jobs=1, progress=no_build, say=said.append) == wheel
     assert said == [f"found in the cache: {wheel}"]
     with FileLock(entry / "lock", timeout=0):
         pass
@@ -126,7 +126,7 @@ def no_build():
 def test_a_cache_that_cannot_be_written_says_what_to_give(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(EnvironmentNotReady, match="--cache"):
-        build_wheel(CPU, tmp_path / "file", sdist=None, force=False, jobs=1, progress=no_build, say=print)
+        build_wheel(CPU, tmp_path / "file", sdist=None, index=True, force=False, jobs=1, progress=no_build, say=print)
 
 
 # What Horovod is told
@@ -417,6 +417,6 @@ def test_the_released_source_builds_for_the_first_framework_here(tmp_path):
 
     first = next(iter(installed_frameworks()))
     toolchain = inspect_toolchain((first,), "auto")
-    wheel = build_wheel(toolchain, tmp_path, sdist=None, force=False, jobs=2, progress=lambda: ProgressLines(print), say=print)
+    wheel = build_wheel(toolchain, tmp_path, sdist=None, index=True, force=False, jobs=2, progress=lambda: ProgressLines(print), say=print)
     facts = json.loads(zipfile.ZipFile(wheel).read(f"horovod/{BUILD_FACTS}"))
     assert facts["frameworks"] == toolchain.frameworks

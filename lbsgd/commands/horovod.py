@@ -31,6 +31,7 @@ def horovod() -> None:
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Horovod's released source file, where pip cannot download it.",
 )
+@click.option("--no-index", is_flag=True, help="Ask no package index: the source is given by --sdist, or in the cache.")
 @click.option(
     "--cache",
     type=click.Path(file_okay=False, path_type=Path),
@@ -44,6 +45,7 @@ def build(
     frameworks: tuple[str, ...],
     operations: str,
     sdist: Path | None,
+    no_index: bool,
     cache: Path | None,
     force: bool,
     jobs: int | None,
@@ -64,6 +66,7 @@ def build(
         toolchain,
         cache or default_cache(),
         sdist=sdist,
+        index=not no_index,
         force=force,
         jobs=jobs or default_jobs(),
         progress=show_progress,
