@@ -8,7 +8,7 @@ torchvision's names and in its layout (lbsgd.models.network).
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -38,6 +38,9 @@ class Job:
     """What a backend is built for. `accumulate`: virtual workers on this rank, n = recipe.batch_per_worker images each.
 
     channels_last: the memory layout of images; None lets the backend choose.
+    compile: "auto", "on" or "off": whether PyTorch compiles the network's parts; "auto" does on a GPU.
+    TensorFlow always runs a graph.
+    deterministic: whether equal steps give equal bits on a GPU too, at the cost of speed.
     """
 
     recipe: Recipe
@@ -45,13 +48,20 @@ class Job:
     world: World
     accumulate: int = 1
     channels_last: bool | None = None
+    compile: str = "auto"
+    deterministic: bool = False
 
     @property
     def threads(self) -> int:
         """Threads for this rank's arithmetic on the CPU: its share of the host's cores, or OMP_NUM_THREADS."""
-        if os.environ.get("OMP_NUM_THREADS", "").isdecimal():
-            return int(os.environ["OMP_NUM_THREADS"])
-        return max(1, len(os.sched_getaffinity(0)) // self.world.local_size)
+        return threads_of(self.world)
+
+
+def threads_of(world: World) -> int:
+    """As Job.threads."""
+    if os.environ.get("OMP_NUM_THREADS", "").isdecimal():
+        return int(os.environ["OMP_NUM_THREADS"])
+    return max(1, len(os.sched_getaffinity(0)) // world.local_size)
 
 
 class Backend(ABC):
@@ -63,11 +73,21 @@ class Backend(ABC):
     """Whether the device works behind the host, so that a loss is best read one step later."""
 
     def __init__(self, job: Job) -> None:
+        """Collective. A recipe's precision "auto" becomes one that all ranks are fast in: `self.job.recipe` has it."""
+        if job.recipe.precision == "auto":
+            fastest = set(job.world.comm.allgather(self.fastest_precision(job)))
+            precision = fastest.pop() if len(fastest) == 1 else "fp32"
+            job = replace(job, recipe=job.recipe.model_copy(update={"precision": precision}))
         self.job = job
         if job.recipe.precision not in self.precisions:
             raise UsageError(
                 f"the {self.framework} backend has no precision {job.recipe.precision!r}; it has {', '.join(self.precisions)}"
             )
+
+    @staticmethod
+    @abstractmethod
+    def fastest_precision(job: Job) -> str:
+        """ "bf16" where this rank's device computes in bfloat16 by hardware and the network can, else "fp32"."""
 
     @abstractmethod
     def train_step(self, images: np.ndarray, labels: np.ndarray, learning_rate: float, communicate: bool = True) -> Any:

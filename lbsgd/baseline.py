@@ -48,7 +48,8 @@ def kind_of_run(run: dict[str, Any]) -> tuple:
 
 
 def _kind(framework: str, recipe: dict[str, Any], accumulate: int, environment: dict[str, Any]) -> tuple:
-    worker = recipe["model"], recipe["batch_per_worker"] * accumulate, recipe["precision"], recipe["images"]["size"]
+    precision = environment["backend"].get("precision", recipe["precision"])  # a study's recipe may say "auto"
+    worker = recipe["model"], recipe["batch_per_worker"] * accumulate, precision, recipe["images"]["size"]
     hardware = environment["processor"], environment["backend"]["device"], environment["backend"].get("threads")
     return framework, worker, hardware
 

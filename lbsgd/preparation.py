@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lbsgd import environment
@@ -31,6 +31,8 @@ class Request:
     accumulate: int | None
     max_steps: int | None
     channels_last: bool | None
+    compile: str
+    deterministic: bool
     run_dir: Path | None
     runs: Path
     resume: "Resumed | None"
@@ -104,6 +106,8 @@ def prepare(world: World, request: Request) -> Run:
             "recipe": plan.recipe.model_dump(mode="json"),
             "accumulate": plan.accumulate,
             "stop": stop,
+            "compile": request.compile,
+            "deterministic": request.deterministic,
             "efficiency_steps": request.efficiency_steps,
             "versions": environment.versions(),
             "code": environment.code_digest(),
@@ -118,8 +122,11 @@ def prepare(world: World, request: Request) -> Run:
         world=world,
         accumulate=plan.accumulate,
         channels_last=request.channels_last,
+        compile=request.compile,
+        deterministic=request.deterministic,
     )
     backend = together(world, lambda: load(request.framework, job))
+    plan = replace(plan, recipe=backend.job.recipe)  # with the precision that "auto" stands for
     if request.resume:
         together(world, lambda: backend.import_state(request.resume.state) if world.is_first else None)
     backend.broadcast()

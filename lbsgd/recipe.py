@@ -125,6 +125,8 @@ class Recipe(Part):
     """Everything a run is told that does not depend on the machine.
 
     batch_per_worker: images whose batch norm statistics are taken together, the paper's n.
+    precision: what the network computes in; weights, gradients and updates are float32 in all of them. "auto" is bf16 where
+    every rank's device has it in hardware, else fp32.
     model: a name of lbsgd.models, or "timm:NAME" (torch) or "keras:NAME" (tensorflow).
     """
 
@@ -133,7 +135,7 @@ class Recipe(Part):
     epochs: int = Field(ge=1)
     batch_per_worker: int = Field(32, ge=1)
     seed: int = Field(0, ge=0, lt=2**63)
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     optimizer: Optimizer = Optimizer()
     learning_rate: LearningRate = LearningRate()

@@ -417,6 +417,8 @@ def test_the_released_source_builds_for_the_first_framework_here(tmp_path):
 
     first = next(iter(installed_frameworks()))
     toolchain = inspect_toolchain((first,), "auto")
-    wheel = build_wheel(toolchain, tmp_path, sdist=None, index=True, force=False, jobs=2, progress=lambda: ProgressLines(print), say=print)
+    wheel = build_wheel(
+        toolchain, tmp_path, sdist=None, index=True, force=False, jobs=2, progress=lambda: ProgressLines(print), say=print
+    )
     facts = json.loads(zipfile.ZipFile(wheel).read(f"horovod/{BUILD_FACTS}"))
     assert facts["frameworks"] == toolchain.frameworks

@@ -236,7 +236,13 @@ def test_another_kind_of_run_predicts_nothing(tmp_path, difference):
     record_run(tmp_path, "20240101T000000Z-a", **difference)
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "run.json").write_text("{")
-    assert plan_time(tmp_path) is None
+    assert plan_time(tmp_path, "--precision", "fp32") is None
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_automatic_precision_is_predicted_by_a_run_of_either(tmp_path, precision):
+    record_run(tmp_path, "20240101T000000Z-a", precision=precision)
+    assert plan_time(tmp_path)["run"] == "20240101T000000Z-a"
 
 
 def test_the_same_number_of_workers_goes_before_a_later_run(tmp_path):

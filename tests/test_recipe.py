@@ -93,7 +93,7 @@ def test_a_file_needs_only_what_has_no_default(recipe_file):
         ("warmup.qqqq=1", "there are warmup.kind, warmup.duration"),
         ("decay=cosine", "'decay' is a table, not a value; set one of decay.kind"),
         ("epochs", "'epochs' should be KEY=VALUE"),
-        ("precision=fp8", "precision = 'fp8': should be 'fp32', 'bf16' or 'fp16'"),
+        ("precision=fp8", "precision = 'fp8': should be 'auto', 'fp32', 'bf16' or 'fp16'"),
         ("epochs=0", "epochs = 0: should be greater than or equal to 1"),
         ("epochs=true", "epochs = True: should be a valid integer"),
         ("batch_per_worker=32.5", "batch_per_worker = 32.5: should be a valid integer"),

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from lbsgd.allreduce_speed import Way
 from lbsgd.backends.contract import Job
-from lbsgd.backends.tensorflow.backend import choose_device
+from lbsgd.backends.tensorflow.device import choose_device
 
 
 class HorovodAllreduce(Way):
@@ -20,7 +20,7 @@ class HorovodAllreduce(Way):
 
     def __init__(self, job: Job) -> None:
         self._comm = job.world.comm
-        self._device = choose_device(job)
+        self._device = choose_device(job.world)
 
     def start(self) -> None:
         hvd.init(self._comm)

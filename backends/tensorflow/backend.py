@@ -11,10 +11,11 @@ from lbsgd.backends.arrays import require_fit
 from lbsgd.backends.batch_norm import virtual_momentum
 from lbsgd.backends.contract import Arrays, Backend, Job, State
 from lbsgd.backends.tensorflow.allreduce import average_gradients, average_variables, broadcast_variables
+from lbsgd.backends.tensorflow.device import choose_device, has_fast_bf16
 from lbsgd.backends.tensorflow.library import LibraryNetwork
 from lbsgd.backends.tensorflow.loss_scale import LossScale
 from lbsgd.backends.tensorflow.network import ResidualNetwork
-from lbsgd.errors import EnvironmentNotReady, UsageError
+from lbsgd.errors import UsageError
 from lbsgd.models import describe, library_model
 
 PRECISIONS = {"fp32": tf.float32, "bf16": tf.bfloat16, "fp16": tf.float16}
@@ -29,7 +30,10 @@ class TensorFlowBackend(Backend):
     def __init__(self, job: Job) -> None:
         super().__init__(job)
         hvd.init(job.world.comm)
-        self.device = choose_device(job)
+        job = self.job
+        self.device = choose_device(job.world)
+        if job.deterministic:
+            tf.config.experimental.enable_op_determinism()
         self.asynchronous = self.device != "cpu"
         self.dtype = PRECISIONS[job.recipe.precision]
         self.network = build_network(job)
@@ -41,6 +45,10 @@ class TensorFlowBackend(Backend):
         self._accumulate = tf.function(self._accumulate_step)
         self._update = tf.function(self._update_step)
         self._evaluate = tf.function(self._evaluate_step)
+
+    @staticmethod
+    def fastest_precision(job: Job) -> str:
+        return "bf16" if has_fast_bf16(job.world) and not library_model(job.recipe.model) else "fp32"
 
     def train_step(self, images: np.ndarray, labels: np.ndarray, learning_rate: float, communicate: bool = True) -> tf.Tensor:
         count, n = self.job.accumulate, self.job.recipe.batch_per_worker
@@ -192,26 +200,13 @@ class TensorFlowBackend(Backend):
             "cuda": tf.sysconfig.get_build_info().get("cuda_version"),
             "device": self.device,
             "threads": self.job.threads,
+            "precision": self.job.recipe.precision,
         }
 
 
 def create(job: Job) -> TensorFlowBackend:
     """The TensorFlow replica for `job`."""
     return TensorFlowBackend(job)
-
-
-def choose_device(job: Job) -> str:
-    """Make this rank's own GPU, by its local rank, the only one TensorFlow sees, or settle the threads of a CPU."""
-    gpus = tf.config.list_physical_devices("GPU")
-    if not gpus:
-        tf.config.threading.set_intra_op_parallelism_threads(job.threads)
-        return "cpu"
-    if job.world.local_size > len(gpus):
-        raise EnvironmentNotReady(f"{job.world.local_size} ranks on this host but {len(gpus)} GPUs; start one rank a GPU")
-    gpu = gpus[job.world.local_rank]
-    tf.config.set_visible_devices(gpu, "GPU")
-    tf.config.experimental.set_memory_growth(gpu, True)
-    return tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name)
 
 
 def build_network(job: Job) -> ResidualNetwork | LibraryNetwork:

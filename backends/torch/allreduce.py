@@ -11,10 +11,11 @@ class GradientAllreduce:
     own needs.
     """
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module | None) -> None:
+        """network: None where there are no other ranks."""
         self.armed = False
         self._handles: list[int] = []
-        for name, parameter in network.named_parameters():
+        for name, parameter in network.named_parameters() if network else ():
             if parameter.requires_grad:
                 parameter.register_post_accumulate_grad_hook(lambda p, name=name: self._start(name, p))
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lbsgd.allreduce_speed import Way
 from lbsgd.backends.contract import Job
-from lbsgd.backends.torch.backend import choose_device
+from lbsgd.backends.torch.device import choose_device
 
 
 class HorovodAllreduce(Way):
@@ -21,7 +21,7 @@ class HorovodAllreduce(Way):
 
     def __init__(self, job: Job) -> None:
         self._comm = job.world.comm
-        self._device = choose_device(job)
+        self._device = choose_device(job.world)
 
     def start(self) -> None:
         hvd.init(self._comm)

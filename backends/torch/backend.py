@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lbsgd.backends.arrays import require_fit
-from lbsgd.backends.batch_norm import virtual_momentum
 from lbsgd.backends.contract import Arrays, Backend, Job, State
 from lbsgd.backends.torch.allreduce import GradientAllreduce, average_all, contiguous_view
+from lbsgd.backends.torch.batch_norm import SharedStatistics
+from lbsgd.backends.torch.device import choose_device, has_fast_bf16, set_up_gpu
 from lbsgd.backends.torch.library import library_network
 from lbsgd.backends.torch.network import ResidualNetwork
-from lbsgd.errors import EnvironmentNotReady
 from lbsgd.models import describe, library_model
 from lbsgd.models.initialization import initial_arrays
 
@@ -32,7 +32,10 @@ class TorchBackend(Backend):
         super().__init__(job)
         hvd.init(job.world.comm)
         torch.set_num_threads(job.threads)
-        self.device = choose_device(job)
+        job = self.job
+        self.device = choose_device(job.world)
+        if self.device.type == "cuda":
+            set_up_gpu(job.deterministic)
         self.asynchronous = self.device.type == "cuda"
         self.copies = torch.cuda.Stream() if self.device.type == "cuda" else None
         self.dtype = PRECISIONS[job.recipe.precision]
@@ -42,12 +45,26 @@ class TorchBackend(Backend):
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
 
         self.network = build_network(job).to(self.device, memory_format=self.memory_format)
-        self.norms = [m for m in self.network.modules() if isinstance(m, nn.BatchNorm2d)]
+        self.statistics = SharedStatistics(self.network, job.accumulate)
         self.optimizer = build_optimizer(self.network, job)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
-        self.allreduce = GradientAllreduce(self.network)
+        self.allreduce = GradientAllreduce(self.network if job.world.size > 1 else None)
         self.mean = torch.tensor(job.recipe.images.mean, device=self.device).view(1, 3, 1, 1)
         self.deviation = torch.tensor(job.recipe.images.std, device=self.device).view(1, 3, 1, 1)
+        if job.compile == "on" or (job.compile == "auto" and self.device.type == "cuda"):
+            self._compile()
+
+    @staticmethod
+    def fastest_precision(job: Job) -> str:
+        return "bf16" if has_fast_bf16(choose_device(job.world)) else "fp32"
+
+    def _compile(self) -> None:
+        """Compile what one virtual worker does, in parts: an allreduce can start as soon as its part's backward has ended."""
+        self._pixels = torch.compile(self._pixels, dynamic=False)
+        if isinstance(self.network, ResidualNetwork):
+            self.network.compile_parts()
+        else:
+            self.network.compile(dynamic=False)
 
     def train_step(self, images: np.ndarray, labels: np.ndarray, learning_rate: float, communicate: bool = True) -> Tensor:
         images, labels = torch.from_numpy(images), torch.from_numpy(labels)
@@ -59,8 +76,9 @@ class TorchBackend(Backend):
         for index in range(count):
             share = slice(index * n, (index + 1) * n)
             self.allreduce.armed = communicate and self.job.world.size > 1 and index == count - 1
-            loss = self._virtual_worker(images[share], labels[share], index) / count
-            self.scaler.scale(loss).backward()
+            with self.statistics.turn(index):
+                loss = self._loss(images[share], labels[share]) / count
+                self.scaler.scale(loss).backward()
             losses += loss.detach()
         self.allreduce.wait()
         self.scaler.step(self.optimizer)
@@ -68,19 +86,20 @@ class TorchBackend(Backend):
         self.optimizer.zero_grad()
         return losses
 
-    def _virtual_worker(self, images: Tensor, labels: Tensor, index: int) -> Tensor:
-        if self.job.accumulate > 1:
-            for norm in self.norms:
-                norm.momentum = virtual_momentum(index, self.job.accumulate)
+    def _loss(self, images: Tensor, labels: Tensor) -> Tensor:
+        """The mean over one virtual worker's images."""
         logits = self._logits(images)
         return functional.cross_entropy(logits, self._on_device(labels), label_smoothing=self.job.recipe.label_smoothing)
 
     def _logits(self, images: Tensor) -> Tensor:
-        x = self._on_device(images).permute(0, 3, 1, 2)
-        x = x.to(torch.float32, memory_format=self.memory_format)
-        x = x.div_(255).sub_(self.mean).div_(self.deviation)
+        x = self._pixels(self._on_device(images))
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             return self.network(x).float()
+
+    def _pixels(self, images: Tensor) -> Tensor:
+        """(x / 255 - mean) / std, in the precision to compute in."""
+        x = images.permute(0, 3, 1, 2).to(torch.float32, memory_format=self.memory_format)
+        return x.div_(255).sub_(self.mean).div_(self.deviation).to(self.dtype)
 
     def _on_device(self, tensor: Tensor) -> Tensor:
         """The tensor on this replica's device. A GPU copies on a stream of its own while it computes the step before."""
@@ -105,7 +124,9 @@ class TorchBackend(Backend):
     @torch.no_grad()
     def evaluate(self, images: np.ndarray, labels: np.ndarray, valid: int) -> tuple[int, float]:
         self.network.eval()
-        logits, truth = self._logits(torch.from_numpy(images))[:valid], self._on_device(torch.from_numpy(labels))[:valid]
+        with torch.compiler.set_stance("force_eager"):  # compiling for evaluation takes longer than it saves
+            logits = self._logits(torch.from_numpy(images))[:valid]
+        truth = self._on_device(torch.from_numpy(labels))[:valid]
         wrong = (logits.argmax(1) != truth).sum().item()
         return wrong, functional.cross_entropy(logits, truth, reduction="sum").item()
 
@@ -120,9 +141,8 @@ class TorchBackend(Backend):
         return sum(buffer.nbytes for buffer in buffers.values()), exchange
 
     def average_batch_norm(self) -> None:
-        statistics = [s for norm in self.norms for s in (norm.running_mean, norm.running_var)]
-        if self.job.world.size > 1 and statistics:
-            hvd.grouped_allreduce_(statistics, name="batch_norm", op=hvd.Average)
+        if self.job.world.size > 1 and self.statistics.running:
+            hvd.grouped_allreduce_(self.statistics.running, name="batch_norm", op=hvd.Average)
 
     def export_state(self) -> State:
         model = {name: to_numpy(value) for name, value in self.network.state_dict().items()}
@@ -154,6 +174,7 @@ class TorchBackend(Backend):
             "cuda": torch.version.cuda,
             "device": torch.cuda.get_device_name(self.device) if gpu else "cpu",
             "threads": torch.get_num_threads(),
+            "precision": self.job.recipe.precision,
         }
 
     def _loss_scale(self) -> dict[str, float]:
@@ -175,19 +196,6 @@ SCALE_KEYS = ("scale", "_growth_tracker")
 def create(job: Job) -> TorchBackend:
     """The PyTorch replica for `job`."""
     return TorchBackend(job)
-
-
-def choose_device(job: Job) -> torch.device:
-    """This rank's own GPU by its local rank, or the CPU where there is none."""
-    if not torch.cuda.is_available():
-        return torch.device("cpu")
-    if job.world.local_size > torch.cuda.device_count():
-        raise EnvironmentNotReady(
-            f"{job.world.local_size} ranks on this host but {torch.cuda.device_count()} GPUs; start one rank a GPU"
-        )
-    torch.cuda.set_device(job.world.local_rank)
-    torch.backends.cudnn.benchmark = True
-    return torch.device("cuda", job.world.local_rank)
 
 
 def build_network(job: Job) -> nn.Module:

@@ -44,8 +44,17 @@ class ResidualNetwork(nn.Module):
             self.add_module(name, nn.Sequential(*(Residual(block) for block in blocks)))
         self.fc = nn.Linear(network.features, network.classes)
 
+    def compile_parts(self) -> None:
+        """Compile the stem and each stage by itself, forward and backward."""
+        self._stem = torch.compile(self._stem, dynamic=False)
+        for stage in self.stages:
+            self.get_submodule(stage).compile(dynamic=False)
+
+    def _stem(self, x: Tensor) -> Tensor:
+        return self.pool(torch.relu_(self.bn1(self.conv1(x))))
+
     def forward(self, x: Tensor) -> Tensor:
-        x = self.pool(torch.relu_(self.bn1(self.conv1(x))))
+        x = self._stem(x)
         for stage in self.stages:
             x = self.get_submodule(stage)(x)
         return self.fc(x.mean((2, 3)))

@@ -1,6 +1,7 @@
-"""A virtual environment with the kit in it, upon an interpreter that has torch. Standard library only: it runs before the kit is there.
+"""A virtual environment with the kit in it, upon an interpreter that has torch.
 
-Nothing is changed in the interpreter's own packages; what the kit brings goes before them.
+Standard library only: it runs before the kit is there. Nothing is changed in the interpreter's own packages; what the kit
+brings goes before them.
 """
 
 import os

@@ -32,7 +32,11 @@ RECIPE_OPTIONS = (
     ),
     click.option("--batch-per-gpu", type=POSITIVE, help="Images a worker takes at each iteration, the paper's n."),
     click.option("--epochs", type=POSITIVE, help="Length of the run; the decay points stay where they are."),
-    click.option("--precision", type=click.Choice(["fp32", "bf16", "fp16"]), help="Numbers the network computes with."),
+    click.option(
+        "--precision",
+        type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
+        help="Arithmetic precision; auto: bf16 on devices that have it.",
+    ),
     click.option("--seed", type=click.IntRange(min=0), help="Start of all random numbers."),
     click.option(
         "--set",

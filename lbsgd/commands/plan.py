@@ -138,7 +138,8 @@ def _matches(record: dict[str, Any], planned: "Plan", framework: str | None) -> 
     return (
         bool(record.get("throughput"))
         and record["framework"] == framework
-        and all(record["recipe"][key] == getattr(recipe, key) for key in ("model", "batch_per_worker", "precision"))
+        and all(record["recipe"][key] == getattr(recipe, key) for key in ("model", "batch_per_worker"))
+        and recipe.precision in ("auto", record["recipe"]["precision"])
     )
 
 

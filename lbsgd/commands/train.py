@@ -17,7 +17,7 @@ from lbsgd.commands.options import (
     runs_option,
 )
 from lbsgd.commands.ranks import Ranks, leave_to_ranks, ranks_options
-from lbsgd.errors import LbsgdError
+from lbsgd.errors import LbsgdError, UsageError
 
 DEFAULT_DATA = "synthetic"
 
@@ -53,6 +53,14 @@ DEFAULT_DATA = "synthetic"
 )
 @click.option("--log-to", metavar="tensorboard,mlflow", default="", help="Send the metrics there as well.")
 @reading_options
+@click.option(
+    "--compile",
+    type=click.Choice(["auto", "on", "off"]),
+    default="auto",
+    show_default=True,
+    help="Compile the network by torch.compile; auto: on a GPU. TensorFlow always compiles a graph.",
+)
+@click.option("--deterministic", is_flag=True, help="Use deterministic algorithms, so that runs repeat bitwise on a GPU too.")
 @click.pass_context
 def train(ctx: click.Context, /, ranks: Ranks, **options: Any) -> None:
     """Train an image classifier on any number of workers.
@@ -63,6 +71,8 @@ def train(ctx: click.Context, /, ranks: Ranks, **options: Any) -> None:
       horovodrun -np 256 lbsgd train --framework torch --data /data/imagenet
       lbsgd train --framework tensorflow --np 2 --recipe demo --data digits
     """
+    if options["framework"] == "tensorflow" and options["compile"] != "auto":
+        raise UsageError(f"--compile {options['compile']} is for --framework torch; TensorFlow always compiles a graph")
     leave_to_ranks(ctx, ranks)
     recipe_given = ctx.get_parameter_source("recipe") is not ParameterSource.DEFAULT
     run_as_rank(recipe_given, **options)
@@ -114,7 +124,10 @@ def _prepare(world, recipe_given: bool, *, framework, data, resume, run_dir, run
         log_to=together(world, lambda: parse_sinks(log_to)),
         **options,
     )
-    return prepare(world, request)
+    run = prepare(world, request)
+    if recipe.precision == "auto" and world.is_first:
+        click.echo(f"precision: {run.plan.recipe.precision}, the fastest that the devices of all ranks have", err=True)
+    return run
 
 
 def _train(run) -> None:

@@ -10,6 +10,7 @@ from lbsgd.report.chart import Bars, stack
 from lbsgd.report.projection import Projection, projection_section
 from lbsgd.report.run import environment_table
 from lbsgd.report.scaling_charts import scaling_charts
+from lbsgd.scaling.figures import precision
 
 Content = dict[str, Any]
 Size = dict[str, Any]
@@ -30,7 +31,7 @@ def summary(study: Content) -> tuple[str, ...]:
         ", ".join(settings["frameworks"]),
         f"{', '.join(f'{count:,}' for count in settings['gpus'])} workers",
         f"{settings['batch_per_gpu']:,} images a worker",
-        settings["precision"],
+        precision(study),
         settings["data"],
     )
 

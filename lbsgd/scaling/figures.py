@@ -31,6 +31,12 @@ def size_figures(repeats: Sequence[Measurement]) -> dict[str, Any]:
     }
 
 
+def precision(study: dict[str, Any]) -> str:
+    """What the workers computed in; before any did, what the recipe asks for."""
+    backend = (study["environment"] or {}).get("backend", {})
+    return backend.get("precision", study["settings"]["precision"])
+
+
 def parts(repeats: Sequence[Measurement]) -> dict[str, float]:
     """Where the milliseconds of a mean step went; they sum to it.
 

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from lbsgd.scaling.figures import precision
+
 Size = dict[str, Any]
 
 LOOKS = {"torch": {"color": "#c4501b", "marker": "o"}, "tensorflow": {"color": "#1b6ac4", "marker": "s"}}
@@ -31,7 +33,7 @@ def plot(study: dict[str, Any], file: Path) -> None:
         _draw_efficiency(share, [size for size in sizes if size["efficiency"] is not None], side)
     _speed_axes(speed, settings, any_drawn=bool(drawn))
     _efficiency_axes(share, settings)
-    figure.suptitle(_title(settings), x=0.01, ha="left", fontweight="bold")
+    figure.suptitle(_title(study), x=0.01, ha="left", fontweight="bold")
     figure.supxlabel(_caption(study), x=0.01, ha="left", fontsize="small", color=GREY)
     figure.savefig(file, dpi=150)
     pyplot.close(figure)
@@ -137,9 +139,10 @@ def _number(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def _title(settings: dict[str, Any]) -> str:
+def _title(study: dict[str, Any]) -> str:
+    settings = study["settings"]
     note = " — oversubscribed: NOT a scaling figure" if settings["oversubscribed"] else ""
-    return f"{settings['model']}, {settings['batch_per_gpu']} images a worker, {settings['precision']}{note}"
+    return f"{settings['model']}, {settings['batch_per_gpu']} images a worker, {precision(study)}{note}"
 
 
 def _caption(study: dict[str, Any]) -> str:

@@ -4,6 +4,8 @@ import csv
 import io
 from typing import Any
 
+from lbsgd.scaling.figures import precision
+
 HEADER = ("framework", "workers", "images/s", "per worker", "step ms p50", "p90", "efficiency", "95 % interval",
           "exposed", "data", "straggler")  # fmt: skip
 PARTS = ("compute", "straggler", "communication", "data", "other", "remainder")
@@ -46,7 +48,7 @@ def notes(study: dict[str, Any]) -> list[str]:
     """What a reader of the figures must know."""
     settings = study["settings"]
     said = [
-        f"{settings['model']}, {settings['batch_per_gpu']} images a worker, {settings['precision']}, {settings['data']}; "
+        f"{settings['model']}, {settings['batch_per_gpu']} images a worker, {precision(study)}, {settings['data']}; "
         f"efficiency against {settings['baseline']} worker{'s' if settings['baseline'] > 1 else ''}, "
         f"median of {settings['repeats']} round{'s' if settings['repeats'] > 1 else ''}, the slowest rank's time"
     ]
