@@ -7,7 +7,7 @@ NP ?= 2
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 PIP_INSTALL := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: setup train test test-slow test-cluster image-check lint format benchmark clean
+.PHONY: setup train test test-slow test-cluster image-check gpu-kit gpu-rehearsal lint format benchmark clean
 .DEFAULT_GOAL := setup
 
 setup: $(VENV)/.ready
@@ -32,6 +32,13 @@ test: setup
 
 test-slow: setup
 	pytest -m slow
+
+# What a GPU machine without a network lacks, and the check that it is for, tried without a GPU (benchmarks/gpu/README.md).
+gpu-kit: setup
+	python benchmarks/gpu/kit.py build/gpu-kit $(if $(PYTHON_TAG),--python-tag $(PYTHON_TAG))
+
+gpu-rehearsal: setup
+	python benchmarks/gpu/rehearse.py build/gpu-rehearsal
 
 # Ranks on four hosts, which are namespaces of this machine: as root, with openssh-server and iproute2 installed.
 test-cluster: setup

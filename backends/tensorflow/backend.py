@@ -201,6 +201,8 @@ class TensorFlowBackend(Backend):
             "device": self.device,
             "threads": self.job.threads,
             "precision": self.job.recipe.precision,
+            "compiled": True,
+            "deterministic": self.job.deterministic,
         }
 
 

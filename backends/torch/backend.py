@@ -51,7 +51,8 @@ class TorchBackend(Backend):
         self.allreduce = GradientAllreduce(self.network if job.world.size > 1 else None)
         self.mean = torch.tensor(job.recipe.images.mean, device=self.device).view(1, 3, 1, 1)
         self.deviation = torch.tensor(job.recipe.images.std, device=self.device).view(1, 3, 1, 1)
-        if job.compile == "on" or (job.compile == "auto" and self.device.type == "cuda"):
+        self.compiled = job.compile == "on" or (job.compile == "auto" and self.device.type == "cuda")
+        if self.compiled:
             self._compile()
 
     @staticmethod
@@ -175,6 +176,8 @@ class TorchBackend(Backend):
             "device": torch.cuda.get_device_name(self.device) if gpu else "cpu",
             "threads": torch.get_num_threads(),
             "precision": self.job.recipe.precision,
+            "compiled": self.compiled,
+            "deterministic": self.job.deterministic,
         }
 
     def _loss_scale(self) -> dict[str, float]:

@@ -66,7 +66,7 @@ class Machine:
 def read_machine(python_tag: str | None, path: Path = MACHINE) -> Machine:
     """The machine that a file describes, perhaps with another Python."""
     described = tomllib.loads(path.read_text())
-    packages = frozenset(map(canonicalize_name, described["packages"]))
+    packages = frozenset(canonicalize_name(Requirement(text).name) for text in described["packages"])
     return Machine(python_tag or described["python_tag"], tuple(described["platforms"]), packages)
 
 

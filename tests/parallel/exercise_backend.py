@@ -3,6 +3,7 @@
 usage: exercise_backend.py FRAMEWORK
 """
 
+import functools
 import json
 import sys
 
@@ -21,9 +22,10 @@ images = random.integers(0, 256, (16, 8, 8, 3), dtype=np.uint8)
 labels = random.integers(0, 10, 16)
 
 
-def backend_for(*overrides, accumulate=2, classes=10, channels_last=None):
+def backend_for(*overrides, accumulate=2, classes=10, channels_last=None, compile="auto"):
     recipe = load_recipe("demo", ["batch_per_worker=8", *overrides])
-    job = Job(recipe=recipe, classes=classes, world=world, accumulate=accumulate, channels_last=channels_last)
+    options = {"accumulate": accumulate, "channels_last": channels_last, "compile": compile}
+    job = Job(recipe=recipe, classes=classes, world=world, **options)
     backend = load(framework, job)
     backend.broadcast()
     return backend
@@ -86,7 +88,29 @@ try:
 except CheckpointError as error:
     report["other_model"] = str(error)
 
+report["automatic"] = world.comm.allgather(backend_for("precision=auto").job.recipe.precision)
+
+
+def compiled_losses():
+    """Losses with the network compiled, and how many graphs there were after the first step and after the last.
+
+    Inductor takes a minute for what these graphs compute; that it computes the same is PyTorch's to test.
+    """
+    import torch
+    from torch._dynamo.utils import counters
+
+    torch.compile, compile = functools.partial(torch.compile, backend="aot_eager"), torch.compile
+    backend = backend_for(compile="on")
+    torch.compile = compile
+    losses = steps(backend, 1)
+    graphs = counters["stats"]["unique_graphs"]
+    losses += steps(backend, 4)
+    backend.evaluate(images, labels, 16)
+    return {"losses": losses, "graphs": [graphs, counters["stats"]["unique_graphs"]], "equal": replicas_equal(backend)}
+
+
 if framework == "torch":
+    report["compiled"] = compiled_losses() | {"plain": steps(backend_for(compile="off"), 5)}
     report["layouts"] = [steps(backend_for(channels_last=last), 5) for last in (False, True)]
 else:
     keras = backend_for("model=keras:MobileNet", "images.size=32", accumulate=1)

@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lbsgd.backends.processor import has_bf16
+
 from .ranks import run_program
 
 FRAMEWORKS = ("torch", "tensorflow")
@@ -76,3 +78,15 @@ def test_keras_application_trains_on_two_ranks(reports):
     report = reports("tensorflow")["keras"]
     assert np.isfinite(report["losses"]).all()
     assert report["equal"]
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_automatic_precision_is_what_the_processor_has_and_the_same_on_all_ranks(reports, framework):
+    assert set(reports(framework)["automatic"]) == {"bf16" if has_bf16() else "fp32"}
+
+
+def test_a_compiled_network_has_the_same_losses_and_is_compiled_once_for_all_virtual_workers(reports):
+    compiled = reports("torch")["compiled"]
+    assert compiled["losses"] == pytest.approx(compiled["plain"], rel=1e-5)
+    first, last = compiled["graphs"]
+    assert first == last > 1
