@@ -124,7 +124,7 @@ class Report:
     def keep(self, name: str, status: str, started: float, result: dict[str, Any], reason: str | None) -> None:
         """Put what is known of a part into the file, at once and whole."""
         seconds = time.monotonic() - started
-        self.content["parts"][name] = {"status": status, "seconds": round(seconds, 1), "reason": reason, **result}
+        self.content["parts"][name] = {**result, "status": status, "seconds": round(seconds, 1), "reason": reason}
         partial = self.file.with_suffix(".partial")
         partial.write_text(json.dumps(self.content, indent=1) + "\n")
         partial.replace(self.file)

@@ -29,7 +29,7 @@ def run(part: Part) -> None:
         seconds[name] = round(time.monotonic() - started, 1)
         said[name] = "\n".join((done.stdout + done.stderr).splitlines()[-25:])
         part.check(f"lbsgd {name}", True)
-        part.record(seconds=seconds, output=said)
+        part.record(command_seconds=seconds, output=said)
     record = record_of(part.scratch / "typed-run")
     part.record(one_rank={name: record[name] for name in ("scaling", "time_split", "throughput")})
     if not part.rehearse:
