@@ -12,7 +12,7 @@ import pytest
 from filelock import FileLock
 
 from lbsgd.errors import EnvironmentNotReady
-from lbsgd.launch import horovod_cuda
+from lbsgd.launch import horovod_cuda, horovod_sdist
 from lbsgd.launch.horovod_build import (
     build_facts,
     build_variables,
@@ -23,7 +23,7 @@ from lbsgd.launch.horovod_build import (
     require_libraries,
 )
 from lbsgd.launch.horovod_check import BUILD_FACTS, inspect_horovod, require_horovod
-from lbsgd.launch.horovod_cuda import Cuda, Nccl, find_cuda, framework_obstacles
+from lbsgd.launch.horovod_cuda import Cuda, Nccl, find_cuda, find_nccl, framework_obstacles
 from lbsgd.launch.horovod_progress import ProgressLines, first_error, percent_done
 from lbsgd.launch.horovod_report import examine, report_lines
 from lbsgd.launch.horovod_sdist import EDITS, SDIST, SHA256, XLA_EDIT, apply_edits, edits_for, fetch
@@ -75,6 +75,21 @@ def test_a_file_that_is_not_the_released_source_is_refused(tmp_path):
     (tmp_path / SDIST).write_bytes(b"something else")
     with pytest.raises(EnvironmentNotReady, match=SHA256):
         fetch(tmp_path)
+
+
+def test_without_an_index_nothing_is_downloaded(tmp_path, monkeypatch):
+    monkeypatch.setattr(horovod_sdist, "download", lambda folder: pytest.fail("pip was asked"))
+    with pytest.raises(
+        EnvironmentNotReady, match="--no-index, and horovod-0.28.1.tar.gz is not in .*; give the file with --sdist"
+    ):
+        fetch(tmp_path, index=False)
+
+
+def test_a_missing_source_is_named_before_anything_is_compiled(tmp_path, lbsgd):
+    found = lbsgd("horovod", "build", "--no-index", "--cache", tmp_path / "cache")
+    assert found.code == 3
+    assert "give the file with --sdist" in found.stderr
+    assert "building Horovod" not in found.stderr
 
 
 # The cache
@@ -137,6 +152,26 @@ def test_frameworks_that_are_not_asked_for_are_switched_off(tmp_path):
     assert variables["HOROVOD_WITH_PYTORCH"] == variables["HOROVOD_WITHOUT_TENSORFLOW"] == "1"
     assert "HOROVOD_GPU_OPERATIONS" not in variables
     assert variables["MAKEFLAGS"] == "-j3"
+
+
+def test_a_second_controller_is_not_built(tmp_path):
+    variables = build_variables(CPU, 1, tmp_path)
+    assert variables["HOROVOD_WITHOUT_GLOO"] == variables["HOROVOD_WITH_MPI"] == "1"
+
+
+def test_nccl_is_found_wherever_pip_put_it(monkeypatch, tmp_path):
+    """As where an environment lies upon another one that has torch."""
+    below = tmp_path / "below"
+    below.mkdir()
+    write_distribution(below, "nvidia_nccl_cu13", "2.28.9")
+    (below / "nvidia/nccl/include").mkdir(parents=True)
+    numbers = "".join(f"#define NCCL_{part} {n}\n" for part, n in (("MAJOR", 2), ("MINOR", 28), ("PATCH", 9)))
+    (below / "nvidia/nccl/include/nccl.h").write_text(numbers)
+    (below / "nvidia/nccl/lib").mkdir()
+    (below / "nvidia/nccl/lib/libnccl.so.2").touch()
+    monkeypatch.syspath_prepend(below)
+    found = find_nccl("13.0", None)
+    assert (found.version, found.library.parent.parent) == ("2.28.9", below / "nvidia/nccl")
 
 
 def test_nccl_is_linked_by_the_name_that_cmake_looks_for(tmp_path):
