@@ -13,8 +13,9 @@ from lbsgd.world import World
 class Loop:
     """lbsgd's replica of this rank, and its position in the run."""
 
-    def __init__(self, world: World, framework: str, *, batch: int, size: int, classes: int) -> None:
-        self.recipe = load_recipe("goyal2017", ["model=resnet18", f"batch_per_worker={batch}", f"images.size={size}"])
+    def __init__(self, world: World, framework: str, *, batch: int, size: int, classes: int, precision: str) -> None:
+        shape = ["model=resnet18", f"batch_per_worker={batch}", f"images.size={size}"]
+        self.recipe = load_recipe("goyal2017", [*shape, f"precision={precision}"])
         self.world = world
         self.source = open_synthetic(Shape(classes=classes, size=size)).train
         samples = len(self.source)
