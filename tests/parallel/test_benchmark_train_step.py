@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from lbsgd.errors import EnvironmentNotReady
 from lbsgd.launch.horovod_check import FRAMEWORKS, installed_frameworks
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -22,30 +23,42 @@ def run_benchmark(*options: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.slow
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs a core for each of two ranks")
+@pytest.mark.parametrize("ranks", [1, 2])
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_both_sides_train_the_same_network_and_are_timed(framework, tmp_path):
+def test_all_contestants_train_the_same_network_and_are_timed(framework, ranks, tmp_path):
     if framework not in installed_frameworks():
         pytest.skip(f"{framework} is not installed")
     file = tmp_path / "result.json"
-    shape = ["--batch", str(BATCH), "--size", "32", "--rounds", str(ROUNDS), "--steps", str(STEPS)]
-    done = run_benchmark("--framework", framework, *shape, "--json", str(file))
+    shape = ["--batch", str(BATCH), "--size", "32", "--rounds", str(ROUNDS), "--steps", str(STEPS), "--np", str(ranks)]
+    done = run_benchmark("--framework", framework, "--precision", "best", *shape, "--json", str(file))
     assert done.returncode == 0, done.stderr
     report = json.loads(file.read_text())
+    own = {"torch": "ddp", "tensorflow": "mirrored"}[framework]
     sizes = report["gradient_sizes"]
-    assert sizes["lbsgd"] == sizes["stock"]
-    assert sum(sizes["stock"]) == 11_689_512  # ResNet-18 with 1000 classes
-    assert [pair["first"] for pair in report["pairs"]] == ["stock", "lbsgd"]
-    for pair in report["pairs"]:
-        rates = {side: 2 * BATCH * STEPS / max(seconds) for side, seconds in pair["seconds"].items()}
-        assert pair["images_per_second"] == pytest.approx(rates)
-        assert pair["ratio"] == pytest.approx(rates["lbsgd"] / rates["stock"])
-        assert all(len(seconds) == 2 for seconds in pair["seconds"].values())
-    ratio = report["ratio"]
-    assert ratio["min"] <= ratio["median"] <= ratio["max"]
-    assert f"{ratio['median']:.3f}" in done.stdout
-    assert report["settings"]["framework"] == framework
+    assert sizes["lbsgd"] == sizes["horovod"] == sizes[own]
+    assert sum(sizes[own]) == 11_689_512  # ResNet-18 with 1000 classes
+    assert len(report["rounds"]) == ROUNDS
+    for one in report["rounds"]:
+        rates = {name: ranks * BATCH * STEPS / max(seconds) for name, seconds in one["seconds"].items()}
+        assert one["images_per_second"] == pytest.approx(rates)
+        assert all(len(seconds) == ranks for seconds in one["seconds"].values())
+    assert set(report["ratios"]) == {"horovod", own}
+    for name, ratio in report["ratios"].items():
+        ratios = [one["images_per_second"]["lbsgd"] / one["images_per_second"][name] for one in report["rounds"]]
+        assert [ratio["min"], ratio["max"]] == pytest.approx([min(ratios), max(ratios)])
+        assert f"lbsgd / {name}: {ratio['median']:.3f}" in done.stdout
+    for name, trial in report["trial"].items():
+        assert report["precision"][name] == min(trial, key=trial.get)
     assert report["environment"]["versions"]["horovod"]
-    assert report["environment"]["cores"] == 1
+
+
+def test_ranks_that_end_are_named_with_their_reason(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import step_groups
+
+    missing = step_groups.started(("nothing",), ["torch", "nothing", "fp32", "1", "1", "8"], 1, horovod=False)
+    with pytest.raises(EnvironmentNotReady, match="the ranks of nothing ended: KeyError: 'nothing'"), missing:
+        pass
 
 
 def test_more_ranks_than_cores_are_refused():
