@@ -57,8 +57,11 @@ format: setup
 	ruff format .
 
 benchmark: setup
-	python benchmarks/train_step.py --framework torch --json benchmark-torch.json
-	python benchmarks/train_step.py --framework tensorflow --json benchmark-tensorflow.json
+	for framework in torch tensorflow; do for ranks in 1 2; do for precision in fp32 best; do \
+	    python benchmarks/train_step.py --framework $$framework --np $$ranks --precision $$precision \
+	        --json benchmarks/results/train_step/$$framework-$$ranks-$$precision.json || exit; \
+	done; done; done
+	python benchmarks/train_step_table.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info demo-data

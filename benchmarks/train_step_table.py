@@ -48,10 +48,8 @@ def rows_of(report: dict[str, Any]) -> list[str]:
     rows = []
     for peer, ratio in sorted(report["ratios"].items()):
         low, high = ratio["interval"]
-        used = (
-            precision["lbsgd"] if precision["lbsgd"] == precision[peer] else f"{precision['lbsgd']}, {peer} {precision[peer]}"
-        )
-        label = "fp32" if settings["precision"] == "fp32" else f"best: {used}"
+        best = " / ".join(dict.fromkeys((precision["lbsgd"], precision[peer])))
+        label = "fp32" if settings["precision"] == "fp32" else f"best: {best}"
         left = f"| {settings['framework']} | {settings['np']} | {label} | {rates['lbsgd']:.1f} | {peer} | {rates[peer]:.1f} "
         rows.append(f"{left}| {ratio['median']:.2f} | {low:.2f} to {high:.2f} |\n")
     return rows
@@ -62,8 +60,8 @@ def place(report: dict[str, Any]) -> str:
     settings, environment, ratio = report["settings"], report["environment"], next(iter(report["ratios"].values()))
     framework, versions = settings["framework"], environment["versions"]
     return (
-        f"{framework} {versions[framework]}, Horovod {versions['horovod']}; {report['started'][:10]}, {environment['processor']}, a "
-        f"core each; {settings['batch']} images of {settings['size']} pixels; {settings['rounds']} rounds, "
+        f"{framework} {versions[framework]}, Horovod {versions['horovod']}; {report['started'][:10]}, {environment['processor']}, "
+        f"a core each; {settings['batch']} images of {settings['size']} pixels; {settings['rounds']} rounds, "
         f"{100 * ratio['interval_confidence']:.0f} % intervals."
     )
 
