@@ -58,9 +58,9 @@ def rows_of(report: dict[str, Any]) -> list[str]:
 def place(report: dict[str, Any]) -> str:
     """When, where and with what."""
     settings, environment, ratio = report["settings"], report["environment"], next(iter(report["ratios"].values()))
-    framework, versions = settings["framework"], environment["versions"]
+    framework, versions, day = settings["framework"], environment["versions"], report["started"][:10]
     return (
-        f"{framework} {versions[framework]}, Horovod {versions['horovod']}; {report['started'][:10]}, {environment['processor']}, "
+        f"{framework} {versions[framework]}, Horovod {versions['horovod']}; {day}, {environment['processor']}, "
         f"a core each; {settings['batch']} images of {settings['size']} pixels; {settings['rounds']} rounds, "
         f"{100 * ratio['interval_confidence']:.0f} % intervals."
     )
