@@ -9,6 +9,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -62,6 +63,19 @@ def threads_of(world: World) -> int:
     if os.environ.get("OMP_NUM_THREADS", "").isdecimal():
         return int(os.environ["OMP_NUM_THREADS"])
     return max(1, len(os.sched_getaffinity(0)) // world.local_size)
+
+
+class Profiler(ABC):
+    """A framework's profiler, for a few steps of one rank."""
+
+    @abstractmethod
+    def start(self, folder: Path, timeline: Path | None) -> None:
+        """Begin. folder: for temporary files. timeline: where Horovod shall write its own, None where it has nothing to do."""
+
+    @abstractmethod
+    def stop(self) -> list[dict[str, Any]]:
+        """End, and give the events in Chrome's trace format: `ts` in microseconds since 1970, `cat` "cpu_op" for operations
+        that compute on the CPU and "kernel" for a GPU's."""
 
 
 class Backend(ABC):
@@ -142,6 +156,10 @@ class Backend(ABC):
     @abstractmethod
     def broadcast(self) -> None:
         """Make every replica equal to rank 0's: parameters, velocity, batch norm buffers, loss scale. Collective."""
+
+    @abstractmethod
+    def profiler(self) -> Profiler:
+        """A profiler of this replica's steps. Horovod's timeline needs HOROVOD_TIMELINE=DYNAMIC before this backend is made."""
 
     @abstractmethod
     def environment(self) -> dict[str, Any]:

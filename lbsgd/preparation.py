@@ -15,6 +15,7 @@ from lbsgd.data.bad_samples import BadSamplePolicy
 from lbsgd.errors import CheckpointError, UsageError
 from lbsgd.launch.horovod_check import require_horovod
 from lbsgd.plan import Plan, make_plan
+from lbsgd.profiling.window import place_window
 from lbsgd.recipe import Recipe
 from lbsgd.record import RunRecord, new_folder, read_run
 from lbsgd.training import Run
@@ -33,6 +34,7 @@ class Request:
     channels_last: bool | None
     compile: str
     deterministic: bool
+    profile: str | None
     run_dir: Path | None
     runs: Path
     resume: "Resumed | None"
@@ -99,6 +101,7 @@ def prepare(world: World, request: Request) -> Run:
     plan = together(world, lambda: _plan(world, request, len(dataset.train), len(dataset.train.classes)))
     start = together(world, lambda: _start(request, plan, dataset.train.classes))
     stop = min(plan.total_iterations, request.max_steps or plan.total_iterations)
+    profile = together(world, lambda: place_window(request.profile, start, stop) if request.profile else None)
     require_agreement(
         world,
         {
@@ -108,6 +111,7 @@ def prepare(world: World, request: Request) -> Run:
             "stop": stop,
             "compile": request.compile,
             "deterministic": request.deterministic,
+            "profile": request.profile,
             "efficiency_steps": request.efficiency_steps,
             "versions": environment.versions(),
             "code": environment.code_digest(),
@@ -140,6 +144,7 @@ def prepare(world: World, request: Request) -> Run:
         record=record,
         start=start,
         stop=stop,
+        profile=profile,
         data_threads=request.data_threads or job.threads,
         read_timeout=request.read_timeout,
         bad_samples=request.bad_samples,

@@ -26,6 +26,8 @@ from lbsgd.evaluation import Evaluation, evaluate
 from lbsgd.interruption import Interruption
 from lbsgd.order import Order
 from lbsgd.plan import Plan
+from lbsgd.profiling.recorder import Recorder
+from lbsgd.profiling.window import Window
 from lbsgd.progress import Reporter, Status, choose_reporter
 from lbsgd.record import RunRecord
 from lbsgd.sinks import Sinks, open_sinks
@@ -49,6 +51,7 @@ class Run:
     record: RunRecord | None
     start: int
     stop: int
+    profile: Window | None
     data_threads: int
     read_timeout: float
     bad_samples: BadSamplePolicy
@@ -108,6 +111,7 @@ class _Training:
         self.errors: list[float] = []
         self.unreported: list[Step] = []
         self.sinks: Sinks | None = None
+        self.recorder: Recorder | None = None
         self.meeting_after = 1
 
     def run_to_end(self) -> Outcome:
@@ -133,10 +137,15 @@ class _Training:
                 run.world, run.backend, self.schedule, self._batches, run.start, run.stop, run.efficiency_steps
             )
         batches = self._batches()
+        if run.record and run.profile:
+            folder = run.record.folder / "profile"
+            self.recorder = Recorder(run.profile, run.backend, folder, self.reporter.say, run.record.update)
         try:
             self._train_epochs(batches)
         finally:
             batches.close()
+            if self.recorder:
+                self.recorder.close()
         if self.evaluation is None:  # resumed at the end, or nothing to do
             self._evaluate(run.stop)
         return self._finish()
@@ -155,7 +164,8 @@ class _Training:
         position = run.start
         while position < run.stop:
             end = min(run.stop, (position // length + 1) * length)
-            for step in take_steps(run.backend, batches, self.schedule, range(position, end)):
+            steps = take_steps(run.backend, batches, self.schedule, range(position, end))
+            for step in self.recorder.watch(steps, position) if self.recorder else steps:
                 self._count(step, last=step.iteration == end - 1)
             position = end
             run.backend.average_batch_norm()

@@ -20,7 +20,7 @@ RANKS = {"--np", "-np", "--hosts", "-H", "--hostfile", "--interface", "--oversub
 FLAGS = {
     "": {"--version"},
     "train": {"--framework", "--data", "--run-dir", "--runs", "--resume", "--keep-checkpoints", "--efficiency-steps",
-              "--log-to", "--compile", "--deterministic"} | RANKS | RECIPE | RUN | READING,
+              "--log-to", "--compile", "--deterministic", "--profile"} | RANKS | RECIPE | RUN | READING,
     "eval": {"--data", "--framework", "--batch-per-gpu", "--json"} | READING,
     "plan": {"--framework", "--data", "--samples", "--classes", "--np", "-np", "--runs", "--plot", "--json"} | RECIPE | RUN,
     "project": {"--gpus", "--step-ms", "--model", "--gradient-mb", "--dtype", "--baseline-gpus", "--gpus-per-node",

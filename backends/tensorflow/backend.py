@@ -15,6 +15,7 @@ from lbsgd.backends.tensorflow.device import choose_device, has_fast_bf16
 from lbsgd.backends.tensorflow.library import LibraryNetwork
 from lbsgd.backends.tensorflow.loss_scale import LossScale
 from lbsgd.backends.tensorflow.network import ResidualNetwork
+from lbsgd.backends.tensorflow.profiler import TensorFlowProfiler
 from lbsgd.errors import UsageError
 from lbsgd.models import describe, library_model
 
@@ -187,6 +188,9 @@ class TensorFlowBackend(Backend):
             broadcast_variables(state)
             if self.scale:
                 self.scale.restore(self.job.world.broadcast(self.scale.export()))
+
+    def profiler(self) -> TensorFlowProfiler:
+        return TensorFlowProfiler()
 
     def environment(self) -> dict[str, object]:
         return {

@@ -16,6 +16,7 @@ from lbsgd.backends.torch.batch_norm import SharedStatistics
 from lbsgd.backends.torch.device import choose_device, has_fast_bf16, set_up_gpu
 from lbsgd.backends.torch.library import library_network
 from lbsgd.backends.torch.network import ResidualNetwork
+from lbsgd.backends.torch.profiler import TorchProfiler
 from lbsgd.models import describe, library_model
 from lbsgd.models.initialization import initial_arrays
 
@@ -161,6 +162,9 @@ class TorchBackend(Backend):
             for name, tensor in tensors.items():
                 hvd.broadcast_(contiguous_view(tensor), root_rank=0, name=f"broadcast.{name}")
             self._set_loss_scale(self.job.world.broadcast(self._loss_scale()))
+
+    def profiler(self) -> TorchProfiler:
+        return TorchProfiler()
 
     def environment(self) -> dict[str, object]:
         gpu = self.device.type == "cuda"

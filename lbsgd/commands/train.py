@@ -61,6 +61,13 @@ DEFAULT_DATA = "synthetic"
     help="Compile the network by torch.compile; auto: on a GPU. TensorFlow always compiles a graph.",
 )
 @click.option("--deterministic", is_flag=True, help="Use deterministic algorithms, so that runs repeat bitwise on a GPU too.")
+@click.option(
+    "--profile",
+    metavar="[N:M]",
+    is_flag=False,
+    flag_value="auto",
+    help="Profile iterations N to M - 1 on rank 0.  [without a value: 10 of them, 10 after the start]",
+)
 @click.pass_context
 def train(ctx: click.Context, /, ranks: Ranks, **options: Any) -> None:
     """Train an image classifier on any number of workers.
@@ -73,9 +80,25 @@ def train(ctx: click.Context, /, ranks: Ranks, **options: Any) -> None:
     """
     if options["framework"] == "tensorflow" and options["compile"] != "auto":
         raise UsageError(f"--compile {options['compile']} is for --framework torch; TensorFlow always compiles a graph")
+    if options["profile"]:
+        allow_profile(options["profile"])
     leave_to_ranks(ctx, ranks)
     recipe_given = ctx.get_parameter_source("recipe") is not ParameterSource.DEFAULT
     run_as_rank(recipe_given, **options)
+
+
+def allow_profile(window: str) -> None:
+    """Refuse a window that is none, and make Horovod ready for its timeline, which it must be told before it starts.
+
+    Raises UsageError.
+    """
+    import os
+
+    from lbsgd.profiling.window import parse_window
+
+    parse_window(window)
+    if os.environ.setdefault("HOROVOD_TIMELINE", "DYNAMIC") != "DYNAMIC":
+        raise UsageError("HOROVOD_TIMELINE is set, and --profile records the timeline too; unset it or leave --profile out")
 
 
 def run_as_rank(recipe_given: bool, **options: Any) -> None:
