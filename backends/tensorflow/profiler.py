@@ -11,6 +11,9 @@ from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
 from lbsgd.backends.contract import Profiler
 
+CALLS = ("PartitionedCall", "StatefulPartitionedCall", "While", "StatelessWhile", "If", "StatelessIf", "Case", "StatelessCase")
+"""Operations that run a graph of their own."""
+
 
 class TensorFlowProfiler(Profiler):
     """Operations on the CPU, and kernels where there is a GPU, out of the XSpace that TensorFlow writes."""
@@ -43,7 +46,7 @@ def start_time(space: xplane_pb2.XSpace) -> float:
 
 
 def events_of(plane: xplane_pb2.XPlane, began: float) -> Iterator[dict[str, Any]]:
-    """A plane's events in Chrome's format. A line counts nanoseconds from the beginning, an event picoseconds from its line's."""
+    """A plane's events in Chrome's format. A line counts nanoseconds from the beginning, its events picoseconds from there."""
     on_gpu = plane.name.startswith("/device:GPU")
     for line in plane.lines:
         for event in line.events:
@@ -55,9 +58,13 @@ def events_of(plane: xplane_pb2.XPlane, began: float) -> Iterator[dict[str, Any]
 
 
 def is_operation(name: str) -> bool:
-    """Whether an event is an operation that computes: "path/name:Type", and not one that waits for Horovod."""
+    """Whether an event is one operation that computes: "path/name:Type".
+
+    Not one that waits for Horovod, nor one that calls a graph and lasts as long as everything in it: a call of a function, or
+    an eager operation, which TensorFlow writes as "name: Type".
+    """
     kind = name.partition("#")[0].rpartition(":")[2]
-    return ":" in name and "::" not in name and not kind.startswith("Horovod")
+    return ":" in name and "::" not in name and not kind.startswith((" ", "Horovod", *CALLS))
 
 
 def short(name: str) -> str:
