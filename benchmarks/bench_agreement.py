@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from json_option import json_option
 from pairs import summarise
 
 RANK = "OMPI_COMM_WORLD_RANK"
@@ -31,7 +32,7 @@ Settings = dict[str, Any]
 @click.option("--size", type=POSITIVE, default=64, help="Pixels a side of an image.")
 @click.option("--steps", type=POSITIVE, default=30, help="Steps that are timed in each job.")
 @click.option("--rounds", type=POSITIVE, default=7, help="Efficiencies that each way gives.")
-@click.option("--json", "file", type=click.Path(path_type=Path, dir_okay=False), help="Write everything measured here.")
+@json_option
 def main(file: Path | None, **settings: Any) -> None:
     """Compare the efficiency that `lbsgd bench` finds with that of a hand-written loop."""
     if RANK in os.environ:

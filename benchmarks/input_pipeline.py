@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from json_option import json_option
 
 from lbsgd.errors import LbsgdError
 
@@ -31,7 +32,7 @@ POSITIVE = click.IntRange(min=1)
 @click.option("--memory-images", type=POSITIVE, default=2000, help="Images of an epoch of the memory part.")
 @click.option("--memory-epochs", type=POSITIVE, default=10, help="Epochs of the memory part.")
 @click.option("--startup-samples", type=POSITIVE, default=1_281_167, help="Samples of the cached index.")
-@click.option("--json", "file", type=click.Path(path_type=Path, dir_okay=False), help="Write everything measured here.")
+@json_option
 def main(file: Path | None, **settings: Any) -> None:
     """Measure lbsgd's input pipeline."""
     if settings["images"] < max(settings["batch"], CLASSES):

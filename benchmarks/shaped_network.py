@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from json_option import json_option
 from pairs import summarise
 
 ROOT = Path(__file__).parent.parent
@@ -39,7 +40,7 @@ Settings = dict[str, Any]
     help="Ranks compute on one core and communicate on another, as beside an accelerator; or do both on the same.",
 )
 @click.option("--rounds", type=POSITIVE, default=5, help="Rounds of each network.")
-@click.option("--json", "file", type=click.Path(path_type=Path, dir_okay=False), help="Write everything measured here.")
+@json_option
 def main(file: Path | None, **settings: Any) -> None:
     """Measure allreduce and training between hosts on one machine, over networks of known rates."""
     os.environ |= {"OMP_NUM_THREADS": "1", "OMPI_MCA_mpi_yield_when_idle": "1"}  # Open MPI cannot know that hosts share cores

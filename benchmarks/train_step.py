@@ -12,6 +12,7 @@ from statistics import median
 from typing import Any
 
 import click
+from json_option import json_option
 from pairs import summarise
 from step_groups import Group, groups_of
 
@@ -55,7 +56,7 @@ class Settings:
 @click.option("--size", type=POSITIVE, default=128, help="Pixels a side of an image.")
 @click.option("--rounds", type=POSITIVE, default=21, help="Turns of each contestant that count.")
 @click.option("--steps", type=POSITIVE, default=3, help="Steps of a turn.")
-@click.option("--json", "file", type=click.Path(path_type=Path, dir_okay=False), help="Write everything measured here.")
+@json_option
 def main(file: Path | None, **options: Any) -> None:
     """Compare lbsgd's training loop with Horovod's and the framework's own way to train on several ranks."""
     settings = Settings(**options)

@@ -28,7 +28,7 @@ def run_benchmark(*options: str) -> subprocess.CompletedProcess[str]:
 def test_all_contestants_train_the_same_network_and_are_timed(framework, ranks, tmp_path):
     if framework not in installed_frameworks():
         pytest.skip(f"{framework} is not installed")
-    file = tmp_path / "result.json"
+    file = tmp_path / "new folder" / "result.json"
     shape = ["--batch", str(BATCH), "--size", "32", "--rounds", str(ROUNDS), "--steps", str(STEPS), "--np", str(ranks)]
     done = run_benchmark("--framework", framework, "--precision", "best", *shape, "--json", str(file))
     assert done.returncode == 0, done.stderr
