@@ -38,7 +38,7 @@ class State:
 class Job:
     """What a backend is built for. `accumulate`: virtual workers on this rank, n = recipe.batch_per_worker images each.
 
-    channels_last: the memory layout of images; None lets the backend choose.
+    channels_last: PyTorch's memory layout of images and weights; TensorFlow has no other.
     compile: "auto", "on" or "off": whether PyTorch compiles the network's parts; "auto" does on a GPU.
     TensorFlow always runs a graph.
     deterministic: whether equal steps give equal bits on a GPU too, at the cost of speed.
@@ -48,7 +48,7 @@ class Job:
     classes: int
     world: World
     accumulate: int = 1
-    channels_last: bool | None = None
+    channels_last: bool = True
     compile: str = "auto"
     deterministic: bool = False
 

@@ -7,7 +7,7 @@ import os
 
 import torch
 import torch.nn.functional as F
-from stock_torch import LAYOUTS, LEARNING_RATE, SGD, ResNet18
+from stock_torch import LAYOUT, LEARNING_RATE, SGD, ResNet18
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
@@ -18,11 +18,10 @@ class Loop:
     def __init__(self, *, rank: int, ranks: int, batch: int, size: int, classes: int, precision: str) -> None:
         torch.manual_seed(rank)
         torch.set_num_threads(1)
-        layout = LAYOUTS[precision]
         self.autocast = torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16")
-        self.images = torch.randn(batch, 3, size, size).to(memory_format=layout)
+        self.images = torch.randn(batch, 3, size, size).to(memory_format=LAYOUT)
         self.labels = torch.randint(classes, (batch,))
-        self.model = ResNet18(classes).to(memory_format=layout)
+        self.model = ResNet18(classes).to(memory_format=LAYOUT)
         if ranks > 1:
             join(rank, ranks)
             # A worker keeps its own batch norm statistics, as the other contestants do.

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 LEARNING_RATE = 0.00625  # of 16 images, by the paper's rule
 SGD = {"momentum": 0.9, "nesterov": True, "weight_decay": 1e-4, "fused": True}
-LAYOUTS = {"fp32": torch.contiguous_format, "bf16": torch.channels_last}
-"""The faster of each on a CPU."""
+LAYOUT = torch.channels_last
+"""The faster one on a CPU, in fp32 and in bf16."""
 
 
 class BasicBlock(nn.Module):
@@ -61,7 +61,7 @@ class Loop:
     def __init__(self, *, batch: int, size: int, classes: int, precision: str) -> None:
         torch.manual_seed(hvd.rank())
         self.autocast = torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16")
-        self.images = torch.randn(batch, 3, size, size).to(memory_format=LAYOUTS[precision])
+        self.images = torch.randn(batch, 3, size, size).to(memory_format=LAYOUT)
         self.labels = torch.randint(classes, (batch,))
         self.model = ResNet18(classes)  # Horovod refuses parameters that are channels last; images may be
         sgd = torch.optim.SGD(self.model.parameters(), LEARNING_RATE, **SGD)

@@ -31,7 +31,7 @@ class Request:
     recipe: Recipe
     accumulate: int | None
     max_steps: int | None
-    channels_last: bool | None
+    channels_last: bool
     compile: str
     deterministic: bool
     profile: str | None

@@ -16,6 +16,7 @@ from lbsgd.backends.torch.batch_norm import SharedStatistics
 from lbsgd.backends.torch.device import choose_device, has_fast_bf16, set_up_gpu
 from lbsgd.backends.torch.library import library_network
 from lbsgd.backends.torch.network import ResidualNetwork
+from lbsgd.backends.torch.optimizer import Optimizer
 from lbsgd.backends.torch.profiler import TorchProfiler
 from lbsgd.models import describe, library_model
 from lbsgd.models.initialization import initial_arrays
@@ -40,14 +41,11 @@ class TorchBackend(Backend):
         self.asynchronous = self.device.type == "cuda"
         self.copies = torch.cuda.Stream() if self.device.type == "cuda" else None
         self.dtype = PRECISIONS[job.recipe.precision]
-        channels_last = job.channels_last
-        if channels_last is None:  # slower than NCHW only in fp32 on a CPU
-            channels_last = self.device.type == "cuda" or self.dtype != torch.float32
-        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.memory_format = torch.channels_last if job.channels_last else torch.contiguous_format
 
         self.network = build_network(job).to(self.device, memory_format=self.memory_format)
         self.statistics = SharedStatistics(self.network, job.accumulate)
-        self.optimizer = build_optimizer(self.network, job)
+        self.optimizer = Optimizer(self.network, job)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
         self.allreduce = GradientAllreduce(self.network if job.world.size > 1 else None)
         self.mean = torch.tensor(job.recipe.images.mean, device=self.device).view(1, 3, 1, 1)
@@ -71,8 +69,6 @@ class TorchBackend(Backend):
     def train_step(self, images: np.ndarray, labels: np.ndarray, learning_rate: float, communicate: bool = True) -> Tensor:
         images, labels = torch.from_numpy(images), torch.from_numpy(labels)
         self.network.train()
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
         count, n = self.job.accumulate, self.job.recipe.batch_per_worker
         losses = torch.zeros((), device=self.device)
         for index in range(count):
@@ -83,9 +79,7 @@ class TorchBackend(Backend):
                 self.scaler.scale(loss).backward()
             losses += loss.detach()
         self.allreduce.wait()
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self.optimizer.zero_grad()
+        self.optimizer.step(learning_rate, self.scaler)
         return losses
 
     def _loss(self, images: Tensor, labels: Tensor) -> Tensor:
@@ -148,17 +142,17 @@ class TorchBackend(Backend):
 
     def export_state(self) -> State:
         model = {name: to_numpy(value) for name, value in self.network.state_dict().items()}
-        velocity = {name: to_numpy(value) for name, value in self._velocity().items()}
+        velocity = {name: to_numpy(value) for name, value in self.optimizer.velocity.items()}
         return State(model, velocity, self._loss_scale())
 
     def import_state(self, state: State) -> None:
         copy_into("model", self.network.state_dict(), state.model)
-        copy_into("velocity", self._velocity(), state.velocity)
+        copy_into("velocity", self.optimizer.velocity, state.velocity)
         self._set_loss_scale(state.loss_scale)
 
     def broadcast(self) -> None:
         if self.job.world.size > 1:
-            tensors = self.network.state_dict() | {f"velocity.{k}": v for k, v in self._velocity().items()}
+            tensors = self.network.state_dict() | {f"velocity.{k}": v for k, v in self.optimizer.velocity.items()}
             for name, tensor in tensors.items():
                 hvd.broadcast_(contiguous_view(tensor), root_rank=0, name=f"broadcast.{name}")
             self._set_loss_scale(self.job.world.broadcast(self._loss_scale()))
@@ -193,9 +187,6 @@ class TorchBackend(Backend):
             adapted = {"scale": scale["scale"], "_growth_tracker": int(scale["_growth_tracker"])}
             self.scaler.load_state_dict(self.scaler.state_dict() | adapted)
 
-    def _velocity(self) -> dict[str, Tensor]:
-        return {name: self.optimizer.state[parameter]["momentum_buffer"] for name, parameter in self.network.named_parameters()}
-
 
 SCALE_KEYS = ("scale", "_growth_tracker")
 
@@ -214,26 +205,6 @@ def build_network(job: Job) -> nn.Module:
     network = ResidualNetwork(description)
     copy_into("model", network.state_dict(), initial_arrays(description, job.recipe.seed))
     return network
-
-
-def build_optimizer(network: nn.Module, job: Job) -> torch.optim.SGD:
-    """SGD in the form of eq. 9, velocities at zero; no weight decay on normalisation layers."""
-    exempt = {
-        parameter
-        for module in network.modules()
-        if isinstance(module, (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm))
-        for parameter in module.parameters(recurse=False)
-    }
-    settings = job.recipe.optimizer
-    trained = [p for p in network.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in trained if p not in exempt], "weight_decay": settings.weight_decay},
-        {"params": [p for p in trained if p in exempt], "weight_decay": 0.0},
-    ]
-    optimizer = torch.optim.SGD(groups, lr=0.0, momentum=settings.momentum, nesterov=settings.nesterov, fused=True)
-    for parameter in trained:
-        optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
-    return optimizer
 
 
 @torch.no_grad()

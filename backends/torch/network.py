@@ -25,7 +25,8 @@ class Residual(nn.Module):
             y = self.get_submodule(f"bn{index}")(self.get_submodule(f"conv{index}")(y))
             if index < self.depth:
                 y = torch.relu_(y)
-        return torch.relu_(y + (x if self.downsample is None else self.downsample(x)))
+        y += x if self.downsample is None else self.downsample(x)
+        return torch.relu_(y)
 
 
 class ResidualNetwork(nn.Module):

@@ -61,9 +61,9 @@ RUN_OPTIONS = (
     ),
     click.option(
         "--channels-last/--no-channels-last",
-        default=None,
-        show_default="what is faster on the device",
-        help="Memory layout of the images.",
+        default=True,
+        show_default=True,
+        help="Memory layout of images and weights in PyTorch; TensorFlow's is always channels-last.",
     ),
 )
 
@@ -94,7 +94,7 @@ def recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """--accumulate (None means 1), --max-steps and --channels-last (None means automatic)."""
+    """--accumulate (None means 1), --max-steps and --channels-last."""
     return _apply(RUN_OPTIONS, command)
 
 

@@ -67,7 +67,7 @@ def plan(
     np: int,
     accumulate: int | None,
     max_steps: int | None,
-    channels_last: bool | None,  # accepted, so that the options of a `train` command line work here
+    channels_last: bool,  # accepted, so that the options of a `train` command line work here
     runs: Path,
     plot: Path | None,
     as_json: bool,

@@ -22,7 +22,7 @@ images = random.integers(0, 256, (16, 8, 8, 3), dtype=np.uint8)
 labels = random.integers(0, 10, 16)
 
 
-def backend_for(*overrides, accumulate=2, classes=10, channels_last=None, compile="auto"):
+def backend_for(*overrides, accumulate=2, classes=10, channels_last=True, compile="auto"):
     recipe = load_recipe("demo", ["batch_per_worker=8", *overrides])
     options = {"accumulate": accumulate, "channels_last": channels_last, "compile": compile}
     job = Job(recipe=recipe, classes=classes, world=world, **options)
