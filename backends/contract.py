@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from lbsgd.errors import UsageError
-from lbsgd.recipe import Recipe
+from lbsgd.policy.recipe import Recipe
 from lbsgd.world import World
 
 Arrays = dict[str, np.ndarray]

@@ -50,7 +50,7 @@ def be_rank_of_the_loop(settings: Settings) -> None:
     import numpy as np
 
     from lbsgd.backends import Job, load
-    from lbsgd.recipe import load_recipe
+    from lbsgd.policy.recipe import load_recipe
     from lbsgd.world import connect
 
     world = connect()

@@ -45,8 +45,8 @@ def run_epochs(folder: str, epochs: int, batch: int) -> list[float]:
     """Megabytes resident at the end of each epoch."""
     from lbsgd.data import open_dataset
     from lbsgd.data.loader import training_batches
-    from lbsgd.order import Order
-    from lbsgd.recipe import load_recipe
+    from lbsgd.policy.order import Order
+    from lbsgd.policy.recipe import load_recipe
 
     source, settings = open_dataset(folder).train, load_recipe("goyal2017", []).images
     order = Order(0, len(source), batch)

@@ -13,8 +13,8 @@ from PIL import Image
 from lbsgd.data.augmentation import DRAWS, random_crop, training_image
 from lbsgd.data.formats import open_split
 from lbsgd.data.layout import find_splits
-from lbsgd.data.philox import Purpose, uniforms
-from lbsgd.recipe import Images, load_recipe
+from lbsgd.policy.philox import Purpose, uniforms
+from lbsgd.policy.recipe import Images, load_recipe
 
 SHIFTS = range(-2, 3)
 TARGET = 2.5

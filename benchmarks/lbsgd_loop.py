@@ -3,9 +3,9 @@
 from lbsgd.backends import Job, load
 from lbsgd.data.loader import training_batches
 from lbsgd.data.synthetic import Shape, open_synthetic
-from lbsgd.order import Order
-from lbsgd.plan import make_plan
-from lbsgd.recipe import load_recipe
+from lbsgd.policy.order import Order
+from lbsgd.policy.plan import make_plan
+from lbsgd.policy.recipe import load_recipe
 from lbsgd.steps import take_steps
 from lbsgd.world import World
 

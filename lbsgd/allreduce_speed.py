@@ -130,7 +130,7 @@ def open_ways(world: World, names: list[str], framework: str, datatype: str) -> 
 def _open_horovod(world: World, framework: str) -> Way:
     from lbsgd.backends import Job
     from lbsgd.launch.horovod_check import require_horovod
-    from lbsgd.recipe import load_recipe
+    from lbsgd.policy.recipe import load_recipe
 
     require_horovod(framework)
     module = importlib.import_module(f"lbsgd.backends.{framework}.allreduce_speed")

@@ -9,7 +9,7 @@ from lbsgd.data.bad_samples import BadSamples, exchange
 from lbsgd.data.loader import evaluation_batches
 from lbsgd.data.source import Source
 from lbsgd.errors import DataError
-from lbsgd.recipe import Recipe
+from lbsgd.policy.recipe import Recipe
 from lbsgd.world import World
 
 

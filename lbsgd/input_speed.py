@@ -19,10 +19,10 @@ from lbsgd.data.decode import decode
 from lbsgd.data.loader import training_batches
 from lbsgd.data.source import ChooseCrop, Source
 from lbsgd.data.storage import EncodedSource
-from lbsgd.order import Order, permutation
+from lbsgd.policy.order import Order, permutation
 
 if TYPE_CHECKING:
-    from lbsgd.recipe import Images
+    from lbsgd.policy.recipe import Images
 
 STAGES = ("read", "decode", "resize", "assemble")
 """Bytes from storage; pixels; crop, resize, flip and their random numbers; the copy into the batch."""

@@ -14,9 +14,9 @@ from lbsgd.data import open_dataset
 from lbsgd.data.bad_samples import BadSamplePolicy
 from lbsgd.errors import CheckpointError, UsageError
 from lbsgd.launch.horovod_check import require_horovod
-from lbsgd.plan import Plan, make_plan
+from lbsgd.policy.plan import Plan, make_plan
+from lbsgd.policy.recipe import Recipe
 from lbsgd.profiling.window import place_window
-from lbsgd.recipe import Recipe
 from lbsgd.record import RunRecord, new_folder, read_run
 from lbsgd.training import Run
 from lbsgd.world import World

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from lbsgd.backends.contract import Backend
 from lbsgd.data.loader import Batch
-from lbsgd.schedule import Schedule
+from lbsgd.policy.schedule import Schedule
 
 
 @dataclass(frozen=True)

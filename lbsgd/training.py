@@ -24,8 +24,8 @@ from lbsgd.efficiency import METHOD, StepTimes, live_efficiency, summarise, time
 from lbsgd.errors import Interrupted, NonFiniteLoss
 from lbsgd.evaluation import Evaluation, evaluate
 from lbsgd.interruption import Interruption
-from lbsgd.order import Order
-from lbsgd.plan import Plan
+from lbsgd.policy.order import Order
+from lbsgd.policy.plan import Plan
 from lbsgd.profiling.recorder import Recorder
 from lbsgd.profiling.window import Window
 from lbsgd.progress import Reporter, Status, choose_reporter

@@ -6,7 +6,7 @@ from typing import Any
 
 from lbsgd.doctor.request import Request
 from lbsgd.launch.allocation import Allocation
-from lbsgd.recipe import load_recipe
+from lbsgd.policy.recipe import load_recipe
 
 SOUND: dict[str, Any] = {
     "software": {

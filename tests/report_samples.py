@@ -5,8 +5,8 @@ import random
 from pathlib import Path
 from typing import Any
 
-from lbsgd.plan import make_plan
-from lbsgd.recipe import load_recipe
+from lbsgd.policy.plan import make_plan
+from lbsgd.policy.recipe import load_recipe
 from lbsgd.record import RunRecord
 from lbsgd.scaling.study import Result, Settings, Study
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from lbsgd.recipe import load_recipe
+from lbsgd.policy.recipe import load_recipe
 from lbsgd.scaling.study import Result, Settings, Study
 
 

@@ -17,9 +17,9 @@ from lbsgd.data.augmentation import (
     shift,
     training_image,
 )
-from lbsgd.data.philox import Purpose, uniforms
 from lbsgd.data.source import ChooseCrop, Crop, cut
-from lbsgd.recipe import Images
+from lbsgd.policy.philox import Purpose, uniforms
+from lbsgd.policy.recipe import Images
 
 GRAY = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
 IMAGENET = Images(**GRAY)

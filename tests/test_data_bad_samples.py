@@ -14,8 +14,8 @@ from lbsgd.data.loader import evaluation_batches, training_batches
 from lbsgd.data.source import UnreadableSample
 from lbsgd.data.synthetic import SyntheticSource
 from lbsgd.errors import UsageError
-from lbsgd.order import Order
-from lbsgd.recipe import Images
+from lbsgd.policy.order import Order
+from lbsgd.policy.recipe import Images
 
 SETTINGS = Images(kind="small", size=8, padding=1, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 SAMPLES = 60

@@ -13,8 +13,8 @@ from lbsgd.data import open_dataset
 from lbsgd.data.bad_samples import BadSamplePolicy, BadSamples
 from lbsgd.data.loader import evaluation_batches, training_batches
 from lbsgd.data.source import UnreadableSample
-from lbsgd.order import Order
-from lbsgd.recipe import load_recipe
+from lbsgd.policy.order import Order
+from lbsgd.policy.recipe import load_recipe
 
 FILES = 2000
 SETTINGS = load_recipe("goyal2017", ["images.size=32", "images.evaluation_resize=36"]).images

@@ -16,8 +16,8 @@ from lbsgd.data.augmentation import evaluation_image, training_image
 from lbsgd.data.loader import Batch, evaluation_batches, training_batches
 from lbsgd.data.synthetic import SyntheticSource
 from lbsgd.errors import DataError
-from lbsgd.order import Order
-from lbsgd.recipe import Images
+from lbsgd.policy.order import Order
+from lbsgd.policy.recipe import Images
 
 SETTINGS = Images(kind="small", size=8, padding=1, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 SOURCE = SyntheticSource(samples=50, classes=7, size=8, seed=0)

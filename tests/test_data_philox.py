@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lbsgd.data.philox import Purpose, uniforms, words
+from lbsgd.policy.philox import Purpose, uniforms, words
 
 MASK = 2**64 - 1
 

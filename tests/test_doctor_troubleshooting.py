@@ -19,8 +19,8 @@ from lbsgd.doctor.gather import Answer
 from lbsgd.doctor.gather import judge as judge_answers
 from lbsgd.launch import horovod_check, mpirun
 from lbsgd.launch.allocation import find_allocation, require
-from lbsgd.plan import make_plan
-from lbsgd.recipe import load_recipe
+from lbsgd.policy.plan import make_plan
+from lbsgd.policy.recipe import load_recipe
 from lbsgd.world import World
 
 from .doctor_samples import request, sound_hosts

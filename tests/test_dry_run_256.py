@@ -23,9 +23,9 @@ from lbsgd.data.loader import in_ordinary_memory, training_batches
 from lbsgd.efficiency import SETTLING_STEPS, StepTimes, summarise
 from lbsgd.errors import DataError, EnvironmentNotReady, LbsgdError
 from lbsgd.evaluation import evaluate
-from lbsgd.order import Order
-from lbsgd.plan import make_plan
-from lbsgd.recipe import load_recipe
+from lbsgd.policy.order import Order
+from lbsgd.policy.plan import make_plan
+from lbsgd.policy.recipe import load_recipe
 from lbsgd.record import RunRecord, read_run
 from lbsgd.steps import Step
 from lbsgd.world import World

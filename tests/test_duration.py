@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lbsgd.duration import Duration
+from lbsgd.policy.duration import Duration
 
 
 @pytest.mark.parametrize(

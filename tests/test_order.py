@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lbsgd.errors import UsageError
-from lbsgd.order import Order, permutation
+from lbsgd.policy.order import Order, permutation
 
 seeds = st.integers(0, 2**63 - 1)
 

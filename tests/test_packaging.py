@@ -103,7 +103,7 @@ def test_the_installed_command_runs_outside_of_the_checkout(installed, lbsgd, tm
 def test_the_installed_packages_are_found_in_the_wheel(installed, tmp_path):
     code = (
         "import importlib.util, sys\n"
-        "names = 'lbsgd lbsgd.recipes lbsgd.launch.mpirun lbsgd.backends.torch lbsgd.backends.tensorflow'\n"
+        "names = 'lbsgd lbsgd.policy.recipes lbsgd.launch.mpirun lbsgd.backends.torch lbsgd.backends.tensorflow'\n"
         "print(*(importlib.util.find_spec(name).origin for name in names.split()), sep='\\n')\n"
         "sys.exit(bool({'torch', 'tensorflow', 'horovod'} & set(sys.modules)))\n"
     )

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from lbsgd import cli
 from lbsgd.errors import DataError, EnvironmentNotReady, UsageError
-from lbsgd.plan import make_plan
-from lbsgd.recipe import load_recipe
+from lbsgd.policy.plan import make_plan
+from lbsgd.policy.recipe import load_recipe
 from lbsgd.record import RunRecord
 
 IMAGENET = 1281167

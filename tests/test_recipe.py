@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from lbsgd.errors import UsageError
-from lbsgd.recipe import Recipe, load_recipe, preset_names
+from lbsgd.policy.recipe import Recipe, load_recipe, preset_names
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lbsgd.recipe import load_recipe
-from lbsgd.schedule import build_schedule
+from lbsgd.policy.recipe import load_recipe
+from lbsgd.policy.schedule import build_schedule
 
 PAPER_EPOCH = 1281167 // 8192
 

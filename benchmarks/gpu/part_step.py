@@ -19,8 +19,8 @@ from part import Part
 
 from lbsgd.backends import Job, load
 from lbsgd.data.loader import Batch
-from lbsgd.plan import make_plan
-from lbsgd.recipe import load_recipe
+from lbsgd.policy.plan import make_plan
+from lbsgd.policy.recipe import load_recipe
 from lbsgd.steps import take_steps
 from lbsgd.world import World, connect
 

@@ -66,7 +66,7 @@ def bench_input(
     """
     from lbsgd.data import open_dataset
     from lbsgd.input_speed import measure_input
-    from lbsgd.recipe import load_recipe
+    from lbsgd.policy.recipe import load_recipe
 
     settings = load_recipe(recipe, []).images
     source = open_dataset(data).train

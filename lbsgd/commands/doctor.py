@@ -66,7 +66,7 @@ def doctor(
     """
     if ctx.invoked_subcommand:
         return
-    from lbsgd.recipe import load_recipe
+    from lbsgd.policy.recipe import load_recipe
     from lbsgd.world import launched
 
     about = {

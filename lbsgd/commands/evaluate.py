@@ -56,8 +56,8 @@ def _prepare(
     from lbsgd.data.bad_samples import BadSamplePolicy, BadSamples
     from lbsgd.errors import CheckpointError
     from lbsgd.evaluation import evaluate
+    from lbsgd.policy.recipe import load_recipe
     from lbsgd.preparation import read_checkpoint
-    from lbsgd.recipe import load_recipe
 
     made = read_checkpoint(world, checkpoint)
     size = [] if batch_per_gpu is None else [f"batch_per_worker={batch_per_gpu}"]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from lbsgd.recipe import Recipe
+    from lbsgd.policy.recipe import Recipe
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -133,7 +133,7 @@ def resolve_recipe(
 
     Raises UsageError as `load_recipe` does.
     """
-    from lbsgd.recipe import load_recipe
+    from lbsgd.policy.recipe import load_recipe
 
     flags = {
         "model": model,

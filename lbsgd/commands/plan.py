@@ -1,6 +1,6 @@
 """`lbsgd plan`: what a training run would do, without data, framework or ranks.
 
-Every number comes from lbsgd.plan and lbsgd.schedule, as in `lbsgd train`. A time is always a prediction
+Every number comes from lbsgd.policy.plan and lbsgd.policy.schedule, as in `lbsgd train`. A time is always a prediction
 from a recorded run of the same kind, which it names.
 """
 
@@ -22,7 +22,7 @@ from lbsgd.commands.options import (
 from lbsgd.errors import EnvironmentNotReady, UsageError
 
 if TYPE_CHECKING:
-    from lbsgd.plan import Plan
+    from lbsgd.policy.plan import Plan
 
 SCHEMA = "lbsgd.plan/1"
 BLUE = "#1f5fa8"
@@ -74,7 +74,7 @@ def plan(
     **recipe_values: Any,
 ) -> None:
     """Show what a run would do: every derived number, the rule it comes from, and what to beware of."""
-    from lbsgd.plan import make_plan
+    from lbsgd.policy.plan import make_plan
 
     recipe = resolve_recipe(**recipe_values)
     samples, classes = _count(data, samples, classes)

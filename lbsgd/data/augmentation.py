@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from lbsgd.data.philox import Purpose, uniforms
 from lbsgd.data.source import Crop, Source
+from lbsgd.policy.philox import Purpose, uniforms
 
 if TYPE_CHECKING:
-    from lbsgd.recipe import Images
+    from lbsgd.policy.recipe import Images
 
 TRIES = 10
 DRAWS = 1 + 4 * TRIES

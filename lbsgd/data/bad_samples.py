@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lbsgd.data.philox import Purpose, words
 from lbsgd.data.source import UnreadableSample
 from lbsgd.errors import DataError, UsageError
+from lbsgd.policy.philox import Purpose, words
 
 if TYPE_CHECKING:
     from lbsgd.world import World

@@ -20,10 +20,10 @@ from lbsgd.data.augmentation import evaluation_image, training_image
 from lbsgd.data.bad_samples import FAIL, BadSamples, substitutes
 from lbsgd.data.readers import READ_TIMEOUT, Readers
 from lbsgd.data.source import Source, UnreadableSample
-from lbsgd.order import Order
+from lbsgd.policy.order import Order
 
 if TYPE_CHECKING:
-    from lbsgd.recipe import Images
+    from lbsgd.policy.recipe import Images
 
 PREFETCH = 3
 """Batches ahead: enough to ride out a slow file."""

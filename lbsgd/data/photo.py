@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import simplejpeg
 
-from lbsgd.data.philox import Purpose, uniforms, words
+from lbsgd.policy.philox import Purpose, uniforms, words
 
 SPLITS = ("train", "val")
 

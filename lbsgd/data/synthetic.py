@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from lbsgd.data.philox import Purpose, words
 from lbsgd.data.source import ChooseCrop, Dataset
 from lbsgd.errors import UsageError
+from lbsgd.policy.philox import Purpose, words
 
 POOL = 64
 

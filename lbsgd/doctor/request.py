@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lbsgd.launch.allocation import Allocation
-from lbsgd.recipe import Recipe
+from lbsgd.policy.recipe import Recipe
 
 
 @dataclass(frozen=True, kw_only=True)

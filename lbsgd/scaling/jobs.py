@@ -16,9 +16,9 @@ from lbsgd.errors import Interrupted, LbsgdError
 from lbsgd.launch import mpirun
 from lbsgd.launch.allocation import Allocation
 from lbsgd.launch.mpi_flavour import find_flavour
-from lbsgd.order import Order
-from lbsgd.plan import make_plan
-from lbsgd.recipe import load_recipe
+from lbsgd.policy.order import Order
+from lbsgd.policy.plan import make_plan
+from lbsgd.policy.recipe import load_recipe
 from lbsgd.scaling.measure import Rounds, measure
 from lbsgd.scaling.study import Result, Settings, read_study
 from lbsgd.world import World

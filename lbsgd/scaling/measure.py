@@ -14,7 +14,7 @@ import numpy as np
 
 from lbsgd.backends.contract import Backend
 from lbsgd.data.loader import Batch
-from lbsgd.schedule import Schedule
+from lbsgd.policy.schedule import Schedule
 from lbsgd.steps import Step, take_steps
 from lbsgd.world import World
 

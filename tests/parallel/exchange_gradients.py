@@ -10,7 +10,7 @@ import sys
 import numpy as np
 
 from lbsgd.backends import Job, load
-from lbsgd.recipe import load_recipe
+from lbsgd.policy.recipe import load_recipe
 from lbsgd.world import connect
 
 framework, os.environ["HOROVOD_TIMELINE"] = sys.argv[1:]

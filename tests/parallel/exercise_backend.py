@@ -12,7 +12,7 @@ import numpy as np
 from lbsgd.backends import Job, load
 from lbsgd.backends.contract import State
 from lbsgd.errors import CheckpointError
-from lbsgd.recipe import load_recipe
+from lbsgd.policy.recipe import load_recipe
 from lbsgd.world import connect
 
 framework = sys.argv[1]

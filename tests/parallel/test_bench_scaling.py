@@ -12,7 +12,7 @@ import pytest
 
 from lbsgd.data import open_dataset
 from lbsgd.launch.horovod_check import FRAMEWORKS, installed_frameworks
-from lbsgd.order import Order
+from lbsgd.policy.order import Order
 
 from .ranks import run_program
 

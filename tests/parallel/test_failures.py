@@ -14,7 +14,7 @@ import pytest
 
 from lbsgd.checkpoint import list_checkpoints, load_checkpoint
 from lbsgd.data import open_dataset
-from lbsgd.order import Order
+from lbsgd.policy.order import Order
 from lbsgd.record import read_metrics, read_run
 
 BATCH = 32

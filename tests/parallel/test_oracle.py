@@ -15,7 +15,7 @@ from torch.nn import functional
 from lbsgd.backends.torch.network import ResidualNetwork
 from lbsgd.models import describe
 from lbsgd.models.initialization import initial_arrays
-from lbsgd.recipe import load_recipe
+from lbsgd.policy.recipe import load_recipe
 
 from .ranks import run_program
 

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from lbsgd.errors import DataError
 from lbsgd.models import describe, library_model
-from lbsgd.recipe import Recipe, load_recipe, preset_names
-from lbsgd.schedule import Schedule, build_schedule
+from lbsgd.policy.recipe import Recipe, load_recipe, preset_names
+from lbsgd.policy.schedule import Schedule, build_schedule
 
 PAPER_BATCH_PER_WORKER = 32
 LARGEST_SAFE_BATCH = 8192

@@ -22,8 +22,8 @@ from pydantic import (
     model_validator,
 )
 
-from lbsgd.duration import Duration
 from lbsgd.errors import UsageError
+from lbsgd.policy.duration import Duration
 
 
 def _duration(value: Any) -> Duration:
@@ -163,14 +163,14 @@ def load_recipe(origin: str | Mapping[str, Any], overrides: Sequence[str] = ()) 
 
 def preset_names() -> list[str]:
     """The recipes that come with lbsgd, sorted."""
-    files = resources.files("lbsgd.recipes").iterdir()
+    files = resources.files("lbsgd.policy.recipes").iterdir()
     return sorted(file.name.removesuffix(".toml") for file in files if file.name.endswith(".toml"))
 
 
 def _read(name_or_file: str) -> dict[str, Any]:
     presets = preset_names()
     if name_or_file in presets:
-        file = resources.files("lbsgd.recipes") / f"{name_or_file}.toml"
+        file = resources.files("lbsgd.policy.recipes") / f"{name_or_file}.toml"
     elif (file := Path(name_or_file)).suffix != ".toml" and not file.is_file():
         hint = f"{_did_you_mean(name_or_file, presets)} presets: {', '.join(presets)}".strip()
         raise UsageError(f"no recipe {name_or_file!r}; {hint}; or give the path of a .toml file")

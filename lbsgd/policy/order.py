@@ -10,8 +10,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from lbsgd.data.philox import Purpose, words
 from lbsgd.errors import UsageError
+from lbsgd.policy.philox import Purpose, words
 
 
 @lru_cache(maxsize=2)  # prefetch asks for the next epoch before this one is done

@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from lbsgd.recipe import LearningRate, Recipe
+    from lbsgd.policy.recipe import LearningRate, Recipe
 
 
 @dataclass(frozen=True, kw_only=True)
