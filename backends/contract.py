@@ -16,7 +16,7 @@ import numpy as np
 
 from lbsgd.errors import UsageError
 from lbsgd.policy.recipe import Recipe
-from lbsgd.world import World
+from lbsgd.ranks.world import World
 
 Arrays = dict[str, np.ndarray]
 

@@ -51,7 +51,7 @@ def be_rank_of_the_loop(settings: Settings) -> None:
 
     from lbsgd.backends import Job, load
     from lbsgd.policy.recipe import load_recipe
-    from lbsgd.world import connect
+    from lbsgd.ranks.world import connect
 
     world = connect()
     recipe = load_recipe("goyal2017", recipe_values(settings))

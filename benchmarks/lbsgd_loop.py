@@ -6,8 +6,8 @@ from lbsgd.data.synthetic import Shape, open_synthetic
 from lbsgd.policy.order import Order
 from lbsgd.policy.plan import make_plan
 from lbsgd.policy.recipe import load_recipe
+from lbsgd.ranks.world import World
 from lbsgd.steps import take_steps
-from lbsgd.world import World
 
 
 class Loop:

@@ -39,7 +39,7 @@ def build(
     if "lbsgd" in contestants:
         import lbsgd_loop
 
-        from lbsgd.world import connect
+        from lbsgd.ranks.world import connect
 
         world = connect()
         for precision in precisions:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from lbsgd.errors import UsageError
-from lbsgd.world import World
+from lbsgd.ranks.world import World
 
 WAYS = ("mpi4py", "horovod")
 """In the order in which they are measured."""

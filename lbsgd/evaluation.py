@@ -10,7 +10,7 @@ from lbsgd.data.loader import evaluation_batches
 from lbsgd.data.source import Source
 from lbsgd.errors import DataError
 from lbsgd.policy.recipe import Recipe
-from lbsgd.world import World
+from lbsgd.ranks.world import World
 
 
 @dataclass(frozen=True)

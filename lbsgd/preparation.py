@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lbsgd import environment
-from lbsgd.agreement import in_turns, require_agreement, together
 from lbsgd.backends import Job, load
 from lbsgd.backends.contract import Backend, State
 from lbsgd.checkpoint import find_checkpoint, load_checkpoint
@@ -17,9 +16,10 @@ from lbsgd.launch.horovod_check import require_horovod
 from lbsgd.policy.plan import Plan, make_plan
 from lbsgd.policy.recipe import Recipe
 from lbsgd.profiling.window import place_window
+from lbsgd.ranks.agreement import in_turns, require_agreement, together
+from lbsgd.ranks.world import World
 from lbsgd.record import RunRecord, new_folder, read_run
 from lbsgd.training import Run
-from lbsgd.world import World
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from lbsgd.agreement import flatten
 from lbsgd.errors import EnvironmentNotReady, UsageError
+from lbsgd.ranks.agreement import flatten
 
 PACKAGES = {"tensorboard": "tensorboardX", "mlflow": "mlflow"}
 GROUPS = {"step": "train", "eval": "validation", "speed": "speed"}

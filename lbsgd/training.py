@@ -23,16 +23,16 @@ from lbsgd.data.source import Dataset
 from lbsgd.efficiency import METHOD, StepTimes, live_efficiency, summarise, time_alone
 from lbsgd.errors import Interrupted, NonFiniteLoss
 from lbsgd.evaluation import Evaluation, evaluate
-from lbsgd.interruption import Interruption
 from lbsgd.policy.order import Order
 from lbsgd.policy.plan import Plan
 from lbsgd.profiling.recorder import Recorder
 from lbsgd.profiling.window import Window
 from lbsgd.progress import Reporter, Status, choose_reporter
+from lbsgd.ranks.signals import Interruption
+from lbsgd.ranks.world import World
 from lbsgd.record import RunRecord
 from lbsgd.sinks import Sinks, open_sinks
 from lbsgd.steps import Step, take_steps
-from lbsgd.world import World
 
 MEETING_SECONDS = 1.0
 MOST_STEPS_BETWEEN_MEETINGS = 100

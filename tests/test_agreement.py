@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lbsgd.agreement import differences, flatten
+from lbsgd.ranks.agreement import differences, flatten
 
 NAMES = st.text("abc", min_size=1, max_size=2)
 LEAVES = st.none() | st.integers(0, 2) | st.text("x", max_size=1)

@@ -9,7 +9,6 @@ import click
 import pytest
 
 from lbsgd import errors
-from lbsgd.agreement import require_agreement
 from lbsgd.cli import cli
 from lbsgd.commands.doctor import text
 from lbsgd.data.source import UnreadableSample
@@ -21,7 +20,8 @@ from lbsgd.launch import horovod_check, mpirun
 from lbsgd.launch.allocation import find_allocation, require
 from lbsgd.policy.plan import make_plan
 from lbsgd.policy.recipe import load_recipe
-from lbsgd.world import World
+from lbsgd.ranks.agreement import require_agreement
+from lbsgd.ranks.world import World
 
 from .doctor_samples import request, sound_hosts
 from .test_doctor_judgement import FAULTS, STARTED, WARNINGS

@@ -16,7 +16,6 @@ from functools import partial
 import numpy as np
 import pytest
 
-from lbsgd.agreement import FailedElsewhere, in_turns, require_agreement, together
 from lbsgd.data import open_dataset
 from lbsgd.data.bad_samples import FAIL, BadSamples
 from lbsgd.data.loader import in_ordinary_memory, training_batches
@@ -26,9 +25,10 @@ from lbsgd.evaluation import evaluate
 from lbsgd.policy.order import Order
 from lbsgd.policy.plan import make_plan
 from lbsgd.policy.recipe import load_recipe
+from lbsgd.ranks.agreement import FailedElsewhere, in_turns, require_agreement, together
+from lbsgd.ranks.world import World
 from lbsgd.record import RunRecord, read_run
 from lbsgd.steps import Step
-from lbsgd.world import World
 
 IMAGENET = 1281167
 RANKS, HOSTS, PER_HOST = 256, 32, 8

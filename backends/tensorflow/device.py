@@ -5,7 +5,7 @@ import tensorflow as tf
 from lbsgd.backends import processor
 from lbsgd.backends.contract import threads_of
 from lbsgd.errors import EnvironmentNotReady
-from lbsgd.world import World
+from lbsgd.ranks.world import World
 
 
 def choose_device(world: World) -> str:

@@ -6,7 +6,7 @@ import torch
 
 from lbsgd.backends import processor
 from lbsgd.errors import EnvironmentNotReady
-from lbsgd.world import World
+from lbsgd.ranks.world import World
 
 
 def choose_device(world: World) -> torch.device:

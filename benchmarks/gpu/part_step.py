@@ -21,8 +21,8 @@ from lbsgd.backends import Job, load
 from lbsgd.data.loader import Batch
 from lbsgd.policy.plan import make_plan
 from lbsgd.policy.recipe import load_recipe
+from lbsgd.ranks.world import World, connect
 from lbsgd.steps import take_steps
-from lbsgd.world import World, connect
 
 CLASSES = 1000
 IMAGENET = 1_281_167

@@ -17,7 +17,7 @@ from lbsgd.errors import LbsgdError, UsageError
 
 if TYPE_CHECKING:
     from lbsgd.allreduce_speed import Measurement, Sweep, Way
-    from lbsgd.world import World
+    from lbsgd.ranks.world import World
 
 UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
 
@@ -115,10 +115,10 @@ def _names(through: str) -> list[str]:
 
 def _run_as_rank(sweep: "Sweep", names: list[str], framework: str, as_json: bool) -> None:
     """Be one rank of the measurement, from MPI's start to its end."""
-    from lbsgd.agreement import require_agreement, together
     from lbsgd.allreduce_speed import open_ways
-    from lbsgd.failure import leave_together
-    from lbsgd.world import connect
+    from lbsgd.ranks.agreement import require_agreement, together
+    from lbsgd.ranks.failure import leave_together
+    from lbsgd.ranks.world import connect
 
     world = connect()
     try:

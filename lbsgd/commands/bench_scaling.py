@@ -198,10 +198,10 @@ def _require(content: dict[str, Any], least: float | None) -> None:
 @click.option("--output", type=click.Path(path_type=Path), required=True, help="Where rank 0 writes what was measured.")
 def bench_rank(study: Path, framework: str, output: Path) -> None:
     """Be one rank of a size of a study; `lbsgd bench` starts it."""
-    from lbsgd.failure import leave_together
     from lbsgd.files import write_json
+    from lbsgd.ranks.failure import leave_together
+    from lbsgd.ranks.world import connect
     from lbsgd.scaling.jobs import measure_as_rank
-    from lbsgd.world import connect
 
     world = connect()
     try:

@@ -67,7 +67,7 @@ def doctor(
     if ctx.invoked_subcommand:
         return
     from lbsgd.policy.recipe import load_recipe
-    from lbsgd.world import launched
+    from lbsgd.ranks.world import launched
 
     about = {
         "interface": ranks.interface,
@@ -109,7 +109,7 @@ def _as_rank(ranks: Ranks, as_json: bool, about: dict) -> int:
     from lbsgd.doctor import as_rank, meeting
     from lbsgd.doctor.rank import is_speaker, time_limit
     from lbsgd.doctor.request import Request
-    from lbsgd.world import connect, launched
+    from lbsgd.ranks.world import connect, launched
 
     launcher, started = launched()
     try:

@@ -30,8 +30,8 @@ def evaluate(
 
     Takes one checkpoint, or a run and its last one. Runs alone or under a launcher, which divides the images over its ranks.
     """
-    from lbsgd.failure import leave_together
-    from lbsgd.world import connect
+    from lbsgd.ranks.failure import leave_together
+    from lbsgd.ranks.world import connect
 
     world = connect()
     counting = None
@@ -50,7 +50,6 @@ def _prepare(
     world, checkpoint, data, framework, batch_per_gpu, *, data_threads, read_timeout, bad_samples
 ) -> Callable[[], dict[str, Any]]:
     """Everything up to the first image; what fails on one rank fails on all. Gives what counts the errors and reports."""
-    from lbsgd.agreement import in_turns, together
     from lbsgd.backends import Job, load
     from lbsgd.data import open_dataset
     from lbsgd.data.bad_samples import BadSamplePolicy, BadSamples
@@ -58,6 +57,7 @@ def _prepare(
     from lbsgd.evaluation import evaluate
     from lbsgd.policy.recipe import load_recipe
     from lbsgd.preparation import read_checkpoint
+    from lbsgd.ranks.agreement import in_turns, together
 
     made = read_checkpoint(world, checkpoint)
     size = [] if batch_per_gpu is None else [f"batch_per_worker={batch_per_gpu}"]

@@ -105,7 +105,7 @@ def leave_to_ranks(ctx: click.Context, ranks: Ranks) -> None:
 
     Raises UsageError when a launcher started another number of ranks than was asked for.
     """
-    from lbsgd.world import launched
+    from lbsgd.ranks.world import launched
 
     found = launched()
     if found is None and ranks.are_asked_for:

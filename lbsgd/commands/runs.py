@@ -41,7 +41,7 @@ def show(run: str, runs: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(record, indent=2))
         return
-    from lbsgd.agreement import flatten
+    from lbsgd.ranks.agreement import flatten
 
     rows = [[name, _text(value)] for name, value in flatten(record).items()]
     _print_table(["key", "value"], rows)
@@ -53,8 +53,8 @@ def show(run: str, runs: Path, as_json: bool) -> None:
 @JSON
 def compare(names: tuple[str, ...], runs: Path, as_json: bool) -> None:
     """Results of several RUNs side by side, and the settings in which they differ."""
-    from lbsgd.agreement import flatten
     from lbsgd.errors import UsageError
+    from lbsgd.ranks.agreement import flatten
 
     if len(names) < 2:
         raise UsageError("compare takes at least two runs; `lbsgd runs list` shows them")

@@ -103,8 +103,8 @@ def allow_profile(window: str) -> None:
 
 def run_as_rank(recipe_given: bool, **options: Any) -> None:
     """Be one rank of the run, from MPI's start to its end."""
-    from lbsgd.failure import leave_together
-    from lbsgd.world import connect
+    from lbsgd.ranks.failure import leave_together
+    from lbsgd.ranks.world import connect
 
     world = connect()
     record = None
@@ -117,9 +117,9 @@ def run_as_rank(recipe_given: bool, **options: Any) -> None:
 
 
 def _prepare(world, recipe_given: bool, *, framework, data, resume, run_dir, runs, bad_samples, log_to, **options: Any):
-    from lbsgd.agreement import together
     from lbsgd.data.bad_samples import BadSamplePolicy
     from lbsgd.preparation import Request, prepare, read_checkpoint
+    from lbsgd.ranks.agreement import together
     from lbsgd.sinks import parse_sinks
 
     recipe_flags = {

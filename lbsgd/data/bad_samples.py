@@ -14,7 +14,7 @@ from lbsgd.errors import DataError, UsageError
 from lbsgd.policy.philox import Purpose, words
 
 if TYPE_CHECKING:
-    from lbsgd.world import World
+    from lbsgd.ranks.world import World
 
 MOST_SUBSTITUTES = 100
 """Tries for one sample. When all of them fail it is not the images: the disk is gone."""

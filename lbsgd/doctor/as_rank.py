@@ -6,7 +6,6 @@ import time
 from contextlib import nullcontext
 from dataclasses import replace
 
-from lbsgd.agreement import FailedElsewhere
 from lbsgd.doctor import clock, meeting, storage
 from lbsgd.doctor.examination import horovod_frameworks, judge, new_question
 from lbsgd.doctor.facts import collect
@@ -15,7 +14,8 @@ from lbsgd.doctor.rank import time_limit, try_out
 from lbsgd.doctor.request import Request
 from lbsgd.errors import LbsgdError
 from lbsgd.launch.allocation import Allocation
-from lbsgd.world import World
+from lbsgd.ranks.agreement import FailedElsewhere
+from lbsgd.ranks.world import World
 
 BARRIER_SECONDS = 0.1
 """The ranks leave a barrier within this time of each other, or the network has other problems."""

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from lbsgd.errors import EnvironmentNotReady, LbsgdError
-from lbsgd.world import World, connect, launched
+from lbsgd.ranks.world import World, connect, launched
 
 SIZES = {"begin": 64, "end": 4 << 20, "step": None, "factor": 256}
 """Bytes of the arrays: one packet, some, and enough to show a wrong MTU."""
@@ -55,8 +55,8 @@ def try_out(world: World, framework: str | None, say: Callable[..., None]) -> No
 
     Raises LbsgdError when Horovod is missing.
     """
-    from lbsgd.agreement import together
     from lbsgd.allreduce_speed import Sweep, measure, open_ways
+    from lbsgd.ranks.agreement import together
 
     sweep = Sweep(**SIZES, iterations=1, warm_up=1, check=True, datatype="float32")
     through = "horovod" if framework else "mpi4py"
@@ -90,7 +90,7 @@ def time_limit(seconds: float, stage: str) -> Iterator[None]:
 
 def be_rank(framework: str | None) -> int:
     """A rank's whole life, and its exit code."""
-    from lbsgd.failure import leave_together
+    from lbsgd.ranks.failure import leave_together
 
     world = meet()
     if world is None:

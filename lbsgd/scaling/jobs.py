@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from lbsgd.agreement import in_turns, require_agreement, together
 from lbsgd.backends import Job, load
 from lbsgd.data import open_dataset
 from lbsgd.data.loader import training_batches
@@ -19,9 +18,10 @@ from lbsgd.launch.mpi_flavour import find_flavour
 from lbsgd.policy.order import Order
 from lbsgd.policy.plan import make_plan
 from lbsgd.policy.recipe import load_recipe
+from lbsgd.ranks.agreement import in_turns, require_agreement, together
+from lbsgd.ranks.world import World
 from lbsgd.scaling.measure import Rounds, measure
 from lbsgd.scaling.study import Result, Settings, read_study
-from lbsgd.world import World
 
 
 class MpirunJobs:

@@ -15,8 +15,8 @@ import numpy as np
 from lbsgd.backends.contract import Backend
 from lbsgd.data.loader import Batch
 from lbsgd.policy.schedule import Schedule
+from lbsgd.ranks.world import World
 from lbsgd.steps import Step, take_steps
-from lbsgd.world import World
 
 ROUND_SECONDS = 5.0
 LEAST_STEPS, MOST_STEPS = 5, 100

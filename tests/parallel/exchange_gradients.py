@@ -11,7 +11,7 @@ import numpy as np
 
 from lbsgd.backends import Job, load
 from lbsgd.policy.recipe import load_recipe
-from lbsgd.world import connect
+from lbsgd.ranks.world import connect
 
 framework, os.environ["HOROVOD_TIMELINE"] = sys.argv[1:]
 world = connect()

@@ -13,7 +13,7 @@ from lbsgd.backends import Job, load
 from lbsgd.backends.contract import State
 from lbsgd.errors import CheckpointError
 from lbsgd.policy.recipe import load_recipe
-from lbsgd.world import connect
+from lbsgd.ranks.world import connect
 
 framework = sys.argv[1]
 world = connect()

@@ -12,7 +12,7 @@ import numpy as np
 from lbsgd.backends import Job, load
 from lbsgd.backends.contract import State
 from lbsgd.policy.recipe import load_recipe
-from lbsgd.world import connect
+from lbsgd.ranks.world import connect
 
 framework, accumulate, folder = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
 world = connect()

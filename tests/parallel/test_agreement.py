@@ -7,9 +7,9 @@ import pytest
 
 PROGRAM = """
 import json, pathlib, sys
-from lbsgd.agreement import FailedElsewhere, require_agreement, together
+from lbsgd.ranks.agreement import FailedElsewhere, require_agreement, together
 from lbsgd.errors import DataError, LbsgdError, UsageError
-from lbsgd.world import connect
+from lbsgd.ranks.world import connect
 
 world = connect()
 def fail_on(*ranks, error=DataError):

@@ -10,8 +10,8 @@ from typing import NoReturn
 
 from lbsgd.errors import LbsgdError
 from lbsgd.files import write_json
+from lbsgd.ranks.world import World
 from lbsgd.record import RunRecord, utc_now
-from lbsgd.world import World
 
 
 def leave_together(world: World, error: Exception, folder: Path | None, *, begun: bool = False) -> NoReturn:
@@ -20,7 +20,7 @@ def leave_together(world: World, error: Exception, folder: Path | None, *, begun
     folder: the run's, once it is known; the rank's traceback goes to its logs/rank-NNN/error.json. begun: whether the ranks
     are past what `together` guards, as they are once there is a folder.
     """
-    from lbsgd.agreement import FailedElsewhere
+    from lbsgd.ranks.agreement import FailedElsewhere
 
     expected = isinstance(error, LbsgdError)
     code = error.exit_code if expected else 1

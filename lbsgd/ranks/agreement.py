@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from lbsgd.errors import EnvironmentNotReady, LbsgdError
-from lbsgd.world import World
+from lbsgd.ranks.world import World
 
 Result = TypeVar("Result")
 

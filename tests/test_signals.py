@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from lbsgd.interruption import HANDLED, Interruption
+from lbsgd.ranks.signals import HANDLED, Interruption
 
 
 def test_no_signal_is_no_exit_signal():
@@ -37,7 +37,7 @@ def test_handlers_are_put_back():
 @pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
 def test_the_second_signal_ends_the_process_at_once(second):
     code = (
-        "import signal, sys; from lbsgd.interruption import Interruption\n"
+        "import signal, sys; from lbsgd.ranks.signals import Interruption\n"
         "with Interruption():\n"
         "    signal.raise_signal(signal.SIGUSR2); print('still here', flush=True)\n"
         "    signal.raise_signal(int(sys.argv[1])); print('not reached')\n"
