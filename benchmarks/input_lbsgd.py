@@ -8,9 +8,9 @@ import numpy as np
 
 from lbsgd.data import open_dataset
 from lbsgd.data.loader import training_batches
-from lbsgd.environment import versions
 from lbsgd.policy.order import Order
 from lbsgd.policy.recipe import load_recipe
+from lbsgd.record.environment import versions
 
 IMAGE = ((224, 224, 3), "uint8")
 VERSIONS = {name: versions()[name] for name in ("lbsgd", "numpy", "simplejpeg", "opencv-python-headless")}

@@ -44,15 +44,15 @@ def main(file: Path | None, **settings: Any) -> None:
         sys.exit(error.exit_code)
     click.echo(table(report))
     if file:
-        from lbsgd.files import write_json
+        from lbsgd.record.atomic import write_json
 
         write_json(file, report)
 
 
 def measure(settings: dict[str, Any]) -> dict[str, Any]:
     """The content of the JSON file."""
-    from lbsgd.environment import git_commit, processor, versions
-    from lbsgd.record import utc_now
+    from lbsgd.record.environment import git_commit, processor, versions
+    from lbsgd.record.run_record import utc_now
 
     started, load = utc_now(), os.getloadavg()[0]
     with data_set(settings["images"]) as folder:

@@ -24,7 +24,7 @@ def main(address: str, framework: str, contestants: str, precisions: str, ranks:
     shape = {"batch": int(batch), "size": int(size), "classes": CLASSES}
     loops = build(framework, contestants.split(","), precisions.split(","), rank, int(ranks), shape)
     sizes = {name: loops[name, precisions.split(",")[0]].gradient_sizes() for name in contestants.split(",")}
-    from lbsgd.environment import versions
+    from lbsgd.record.environment import versions
 
     connection.send({"pid": os.getpid(), "gradient_sizes": sizes, "versions": versions() | framework_version(framework)})
     serve(connection, loops)

@@ -16,11 +16,11 @@ from json_option import json_option
 from pairs import summarise
 from step_groups import Group, groups_of
 
-from lbsgd.environment import git_commit, processor
 from lbsgd.errors import EnvironmentNotReady, LbsgdError
-from lbsgd.files import write_json
 from lbsgd.launch import mpirun
-from lbsgd.record import utc_now
+from lbsgd.record.atomic import write_json
+from lbsgd.record.environment import git_commit, processor
+from lbsgd.record.run_record import utc_now
 
 CLASSES = 1000
 WARM_UP_ROUNDS = 1

@@ -22,11 +22,11 @@ from filelock import AcquireReturnProxy, FileLock
 
 import lbsgd
 from lbsgd.errors import EnvironmentNotReady
-from lbsgd.files import write_json
 from lbsgd.launch.horovod_check import BUILD_FACTS, FRAMEWORKS
 from lbsgd.launch.horovod_progress import Progress, first_error
 from lbsgd.launch.horovod_sdist import VERSION, apply_edits, edits_digest, edits_for, fetch, unpack, verify
 from lbsgd.launch.horovod_toolchain import Toolchain
+from lbsgd.record.atomic import write_json
 
 PIP = (sys.executable, "-m", "pip")
 MEMORY_PER_JOB = 2 << 30  # bytes; compiling against TensorFlow's headers takes most of it

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lbsgd import record
+from lbsgd.record.run_record import SCHEMA as RUN_SCHEMA
 from lbsgd.scaling import study
 
 METHOD = "baseline-run"
@@ -66,7 +66,7 @@ def _benches(runs: Path, kind: tuple) -> Iterator[Baseline]:
 
 def _runs(runs: Path, kind: tuple, but: str) -> Iterator[Baseline]:
     """Finished and timed ones of this kind, the newest first, without the run called `but`."""
-    for content in _read(runs.glob("*/run.json"), record.SCHEMA):
+    for content in _read(runs.glob("*/run.json"), RUN_SCHEMA):
         if content["status"] != "done" or not content["throughput"] or content["id"] == but:
             continue
         if kind_of_run(content) == kind:

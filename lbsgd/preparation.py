@@ -5,10 +5,8 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lbsgd import environment
 from lbsgd.backends import Job, load
 from lbsgd.backends.contract import Backend, State
-from lbsgd.checkpoint import find_checkpoint, load_checkpoint
 from lbsgd.data import open_dataset
 from lbsgd.data.bad_samples import BadSamplePolicy
 from lbsgd.errors import CheckpointError, UsageError
@@ -18,7 +16,9 @@ from lbsgd.policy.recipe import Recipe
 from lbsgd.profiling.window import place_window
 from lbsgd.ranks.agreement import in_turns, require_agreement, together
 from lbsgd.ranks.world import World
-from lbsgd.record import RunRecord, new_folder, read_run
+from lbsgd.record import environment
+from lbsgd.record.checkpoint import find_checkpoint, load_checkpoint
+from lbsgd.record.run_record import RunRecord, new_folder, read_run
 from lbsgd.training import Run
 
 

@@ -16,7 +16,6 @@ import numpy as np
 from lbsgd.backends.contract import Backend
 from lbsgd.baseline import METHOD as AGAINST_BASELINE
 from lbsgd.baseline import find_baseline
-from lbsgd.checkpoint import save_checkpoint
 from lbsgd.data.bad_samples import BadSamplePolicy, BadSamples, exchange
 from lbsgd.data.loader import Batch, training_batches
 from lbsgd.data.source import Dataset
@@ -30,8 +29,9 @@ from lbsgd.profiling.window import Window
 from lbsgd.progress import Reporter, Status, choose_reporter
 from lbsgd.ranks.signals import Interruption
 from lbsgd.ranks.world import World
-from lbsgd.record import RunRecord
-from lbsgd.sinks import Sinks, open_sinks
+from lbsgd.record.checkpoint import save_checkpoint
+from lbsgd.record.loggers import Sinks, open_sinks
+from lbsgd.record.run_record import RunRecord
 from lbsgd.steps import Step, take_steps
 
 MEETING_SECONDS = 1.0

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from lbsgd import checkpoint
 from lbsgd.backends.contract import State
-from lbsgd.checkpoint import FILES, find_checkpoint, list_checkpoints, load_checkpoint, save_checkpoint
 from lbsgd.errors import CheckpointError, EnvironmentNotReady
+from lbsgd.record import checkpoint
+from lbsgd.record.checkpoint import FILES, find_checkpoint, list_checkpoints, load_checkpoint, save_checkpoint
 
 ABOUT = {"epoch": 1.5, "classes": ["cat", "dog"], "recipe": {"model": "resnet20"}}
 DTYPES = st.sampled_from([np.float32, np.float16, np.int64])

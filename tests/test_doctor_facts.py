@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from lbsgd.backends.contract import State
-from lbsgd.checkpoint import save_checkpoint
 from lbsgd.commands.doctor import facts as facts_command
 from lbsgd.doctor import storage
 from lbsgd.doctor.gather import connection, is_here
@@ -17,6 +16,7 @@ from lbsgd.doctor.machine import cpu_quota
 from lbsgd.doctor.request import Question
 from lbsgd.models import describe
 from lbsgd.models.initialization import initial_arrays
+from lbsgd.record.checkpoint import save_checkpoint
 
 
 def question(folder: Path, **changes) -> Question:

@@ -27,7 +27,7 @@ from lbsgd.policy.plan import make_plan
 from lbsgd.policy.recipe import load_recipe
 from lbsgd.ranks.agreement import FailedElsewhere, in_turns, require_agreement, together
 from lbsgd.ranks.world import World
-from lbsgd.record import RunRecord, read_run
+from lbsgd.record.run_record import RunRecord, read_run
 from lbsgd.steps import Step
 
 IMAGENET = 1281167

@@ -13,7 +13,7 @@ from lbsgd import cli
 from lbsgd.errors import DataError, EnvironmentNotReady, UsageError
 from lbsgd.policy.plan import make_plan
 from lbsgd.policy.recipe import load_recipe
-from lbsgd.record import RunRecord
+from lbsgd.record.run_record import RunRecord
 
 IMAGENET = 1281167
 

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from lbsgd.commands.report import report
 from lbsgd.errors import EnvironmentNotReady, UsageError
-from lbsgd.record import RunRecord
+from lbsgd.record.run_record import RunRecord
 from lbsgd.report.page import make_page, render
 from lbsgd.report.projection import read_projection
 from lbsgd.report.sources import read_subject

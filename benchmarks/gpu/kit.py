@@ -23,10 +23,10 @@ import click
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name, parse_wheel_filename
 
-from lbsgd.environment import git_commit
 from lbsgd.errors import EnvironmentNotReady, LbsgdError
-from lbsgd.files import write_json
 from lbsgd.launch.horovod_sdist import fetch
+from lbsgd.record.atomic import write_json
+from lbsgd.record.environment import git_commit
 
 ROOT = Path(__file__).parents[2]
 MACHINE = Path(__file__).with_name("machine.toml")

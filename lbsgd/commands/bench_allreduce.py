@@ -174,7 +174,7 @@ def _print_table(world: "World", ways: list["Way"], sweep: "Sweep", to_stderr: b
 
 def _report(world: "World", ways: list["Way"], sweep: "Sweep", rows: list["Measurement"]) -> dict[str, Any]:
     """What --json prints. Collective."""
-    from lbsgd.environment import describe_environment
+    from lbsgd.record.environment import describe_environment
 
     return {
         "schema": 1,

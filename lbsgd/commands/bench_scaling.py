@@ -93,7 +93,7 @@ def run_scaling(
 
     Raises UsageError, EnvironmentNotReady, Interrupted, StudyIncomplete, TargetMissed.
     """
-    from lbsgd.record import new_folder
+    from lbsgd.record.run_record import new_folder
     from lbsgd.scaling.jobs import MpirunJobs
     from lbsgd.scaling.study import Study, unfinished_study
 
@@ -159,7 +159,7 @@ def _threads_per_worker(allocation, gpus: tuple[int, ...]) -> int | None:
 
 
 def _write_reports(folder: Path, content: dict[str, Any]) -> None:
-    from lbsgd.files import write_atomically
+    from lbsgd.record.atomic import write_atomically
     from lbsgd.scaling.tables import as_csv, as_markdown
 
     write_atomically(folder / "bench.csv", as_csv(content).encode())
@@ -198,9 +198,9 @@ def _require(content: dict[str, Any], least: float | None) -> None:
 @click.option("--output", type=click.Path(path_type=Path), required=True, help="Where rank 0 writes what was measured.")
 def bench_rank(study: Path, framework: str, output: Path) -> None:
     """Be one rank of a size of a study; `lbsgd bench` starts it."""
-    from lbsgd.files import write_json
     from lbsgd.ranks.failure import leave_together
     from lbsgd.ranks.world import connect
+    from lbsgd.record.atomic import write_json
     from lbsgd.scaling.jobs import measure_as_rank
 
     world = connect()

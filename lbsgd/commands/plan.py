@@ -122,7 +122,7 @@ def predict(planned: "Plan", steps: int, framework: str | None, runs: Path) -> P
 
 def _records(runs: Path) -> list[dict[str, Any]]:
     """The runs under `runs` that can be read."""
-    from lbsgd.record import read_run
+    from lbsgd.record.run_record import read_run
 
     records = []
     for path in runs.glob("*/run.json"):

@@ -35,7 +35,7 @@ def report(subject: str | None, runs: Path, output: Path | None, projection: Pat
       lbsgd report 20260101T120000Z-bench --projection 256.json -o scaling.html
     """
     from lbsgd.errors import EnvironmentNotReady, UsageError
-    from lbsgd.files import write_atomically
+    from lbsgd.record.atomic import write_atomically
     from lbsgd.report.page import make_page, render
     from lbsgd.report.projection import read_projection
     from lbsgd.report.sources import find_subject, read_subject

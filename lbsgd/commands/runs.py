@@ -79,7 +79,7 @@ def compare(names: tuple[str, ...], runs: Path, as_json: bool) -> None:
 
 
 def _read(folder: Path) -> dict[str, Any]:
-    from lbsgd.record import read_run
+    from lbsgd.record.run_record import read_run
 
     return read_run(folder)
 

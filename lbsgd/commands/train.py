@@ -120,7 +120,7 @@ def _prepare(world, recipe_given: bool, *, framework, data, resume, run_dir, run
     from lbsgd.data.bad_samples import BadSamplePolicy
     from lbsgd.preparation import Request, prepare, read_checkpoint
     from lbsgd.ranks.agreement import together
-    from lbsgd.sinks import parse_sinks
+    from lbsgd.record.loggers import parse_sinks
 
     recipe_flags = {
         name: options.pop(name) for name in ("recipe", "set_values", "model", "batch_per_gpu", "epochs", "precision", "seed")

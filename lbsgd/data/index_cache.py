@@ -21,7 +21,7 @@ from lbsgd.data.folder import class_folders
 from lbsgd.data.index import Index, Names
 from lbsgd.data.layout import CLASSES_FILE, Split
 from lbsgd.errors import DataError, EnvironmentNotReady
-from lbsgd.files import write_atomically
+from lbsgd.record.atomic import write_atomically
 
 VERSION = 1
 AUTOMATIC_SAMPLES = 10_000

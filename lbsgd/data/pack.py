@@ -21,7 +21,7 @@ from lbsgd.data.shard_formats import SHARD_FORMATS, ShardFormat
 from lbsgd.data.source import UnreadableSample
 from lbsgd.data.storage import EncodedSource
 from lbsgd.errors import DataError, EnvironmentNotReady, UsageError
-from lbsgd.files import write_atomically, write_json
+from lbsgd.record.atomic import write_atomically, write_json
 
 SCHEMA = 1
 READ_THREADS = 8

@@ -11,8 +11,8 @@ from typing import Any
 
 from lbsgd.doctor.finding import Finding, ok, problem, skipped, told, warning
 from lbsgd.doctor.request import Question, Request
-from lbsgd.files import write_atomically
 from lbsgd.models import describe, library_model
+from lbsgd.record.atomic import write_atomically
 
 MIB = 1 << 20
 PROBE_BYTES = MIB

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from lbsgd.backends.contract import Backend
-from lbsgd.files import write_json
 from lbsgd.profiling.summary import summarise, summary_lines
 from lbsgd.profiling.trace import LBSGD, Event, read_horovod_timeline, span, write_trace
 from lbsgd.profiling.window import Window
+from lbsgd.record.atomic import write_json
 from lbsgd.steps import Step
 
 SETTLED_SECONDS = 0.3

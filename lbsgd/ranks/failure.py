@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import NoReturn
 
 from lbsgd.errors import LbsgdError
-from lbsgd.files import write_json
 from lbsgd.ranks.world import World
-from lbsgd.record import RunRecord, utc_now
+from lbsgd.record.atomic import write_json
+from lbsgd.record.run_record import RunRecord, utc_now
 
 
 def leave_together(world: World, error: Exception, folder: Path | None, *, begun: bool = False) -> NoReturn:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lbsgd.baseline import kind_of_run
-from lbsgd.record import read_metrics
+from lbsgd.record.run_record import read_metrics
 from lbsgd.report import run, study, text
 from lbsgd.report.axis import linear_axis
 from lbsgd.report.blocks import Grid, Link, Section, Table, Text

@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from lbsgd import __version__
-from lbsgd.record import utc_now
+from lbsgd.record.run_record import utc_now
 from lbsgd.report import folder, run, study
 from lbsgd.report.blocks import Page
 from lbsgd.report.folder import Folder

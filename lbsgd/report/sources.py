@@ -4,7 +4,7 @@ import difflib
 from pathlib import Path
 
 from lbsgd.errors import UsageError
-from lbsgd.record import read_metrics, read_run
+from lbsgd.record.run_record import read_metrics, read_run
 from lbsgd.report.folder import Folder
 from lbsgd.report.run import Run
 from lbsgd.scaling.study import FILE as STUDY_FILE

@@ -10,7 +10,6 @@ from typing import Any
 from lbsgd.backends import Job, load
 from lbsgd.data import open_dataset
 from lbsgd.data.loader import training_batches
-from lbsgd.environment import code_digest, describe_environment, versions
 from lbsgd.errors import Interrupted, LbsgdError
 from lbsgd.launch import mpirun
 from lbsgd.launch.allocation import Allocation
@@ -20,6 +19,7 @@ from lbsgd.policy.plan import make_plan
 from lbsgd.policy.recipe import load_recipe
 from lbsgd.ranks.agreement import in_turns, require_agreement, together
 from lbsgd.ranks.world import World
+from lbsgd.record.environment import code_digest, describe_environment, versions
 from lbsgd.scaling.measure import Rounds, measure
 from lbsgd.scaling.study import Result, Settings, read_study
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from lbsgd.launch.kubernetes import MpiJob, render
-from lbsgd.record import read_metrics, read_run
+from lbsgd.record.run_record import read_metrics, read_run
 
 from ..parallel.ranks import step_losses
 from .slurm import wait_until

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lbsgd.launch import mpirun
-from lbsgd.record import read_metrics, read_run
+from lbsgd.record.run_record import read_metrics, read_run
 
 from ..parallel.ranks import step_losses
 from . import hosts

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lbsgd.data import open_dataset
-from lbsgd.record import read_metrics, read_run
+from lbsgd.record.run_record import read_metrics, read_run
 from tests.conftest import SCRIPT
 
 RECIPE = ["--framework", "torch", "--recipe", "demo", "--epochs", 2]

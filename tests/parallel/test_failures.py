@@ -12,10 +12,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from lbsgd.checkpoint import list_checkpoints, load_checkpoint
 from lbsgd.data import open_dataset
 from lbsgd.policy.order import Order
-from lbsgd.record import read_metrics, read_run
+from lbsgd.record.checkpoint import list_checkpoints, load_checkpoint
+from lbsgd.record.run_record import read_metrics, read_run
 
 BATCH = 32
 SMALL = ("--framework", "torch", "--recipe", "demo", "--efficiency-steps", 0)

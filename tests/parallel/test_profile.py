@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lbsgd.record import read_metrics, read_run
+from lbsgd.record.run_record import read_metrics, read_run
 
 STEPS, FIRST, STOP = 12, 6, 10
 CONVOLUTION = {"torch": "convolution", "tensorflow": "conv2d"}

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lbsgd.checkpoint import list_checkpoints, load_checkpoint
-from lbsgd.record import read_metrics, read_run
+from lbsgd.record.checkpoint import list_checkpoints, load_checkpoint
+from lbsgd.record.run_record import read_metrics, read_run
 
 END, STOP, AFTER = 30, 13, 5
 EPOCH = 22  # 1442 images / (2 ranks x 32 images)

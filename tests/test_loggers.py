@@ -6,9 +6,9 @@ import time
 
 import pytest
 
-from lbsgd import sinks
 from lbsgd.errors import EnvironmentNotReady, UsageError
-from lbsgd.sinks import Sinks, open_sinks, parse_sinks
+from lbsgd.record import loggers
+from lbsgd.record.loggers import Sinks, open_sinks, parse_sinks
 
 FACTS = {
     "framework": "torch",
@@ -34,7 +34,7 @@ def test_names_are_checked(monkeypatch):
     assert parse_sinks("") == ()
     with pytest.raises(UsageError, match="--log-to 'wandb': give tensorboard or mlflow"):
         parse_sinks("wandb")
-    monkeypatch.setattr(sinks, "PACKAGES", {"tensorboard": "no_such_package"})
+    monkeypatch.setattr(loggers, "PACKAGES", {"tensorboard": "no_such_package"})
     with pytest.raises(EnvironmentNotReady, match=r"needs no_such_package; pip install 'lbsgd\[tensorboard\]'"):
         parse_sinks("tensorboard")
 
@@ -109,7 +109,7 @@ class Hanging(Broken):
 
 def test_a_sink_that_fails_says_so_once_and_the_others_go_on(tmp_path, warnings, monkeypatch):
     pytest.importorskip("tensorboardX", reason="needs lbsgd[tensorboard]")
-    monkeypatch.setattr(sinks, "_MLflow", Broken)
+    monkeypatch.setattr(loggers, "_MLflow", Broken)
     log = open_sinks(("mlflow", "tensorboard"), tmp_path, FACTS, 0, warnings.append)
     log_some(log, range(10))
     log.close("done")
@@ -131,8 +131,8 @@ def test_a_sink_that_cannot_be_opened_holds_nothing_up(tmp_path, warnings):
 
 
 def test_a_sink_that_hangs_costs_no_step_and_little_at_the_end(tmp_path, warnings, monkeypatch):
-    monkeypatch.setattr(sinks, "_MLflow", Hanging)
-    monkeypatch.setattr(sinks, "CLOSING_SECONDS", 0.2)
+    monkeypatch.setattr(loggers, "_MLflow", Hanging)
+    monkeypatch.setattr(loggers, "CLOSING_SECONDS", 0.2)
     log = open_sinks(("mlflow",), tmp_path, FACTS, 0, warnings.append)
     start = time.monotonic()
     log_some(log, range(1000))

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lbsgd.errors import EnvironmentNotReady, UsageError
-from lbsgd.record import RunRecord, new_folder, read_metrics, read_run, utc_now
+from lbsgd.record.run_record import RunRecord, new_folder, read_metrics, read_run, utc_now
 
 FACTS = {"framework": "torch", "world": {"size": 2}, "recipe": {"model": "resnet20"}}
 

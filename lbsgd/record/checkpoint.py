@@ -17,7 +17,7 @@ from safetensors.numpy import load, save
 
 from lbsgd.backends.contract import Arrays, State
 from lbsgd.errors import CheckpointError, EnvironmentNotReady
-from lbsgd.files import write_atomically, write_json
+from lbsgd.record.atomic import write_atomically, write_json
 
 SCHEMA = "lbsgd.checkpoint/1"
 PREFIX = "iteration-"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lbsgd.errors import EnvironmentNotReady, UsageError
-from lbsgd.files import write_atomically, write_json
+from lbsgd.record.atomic import write_atomically, write_json
 
 SCHEMA = "lbsgd.run/1"
 
