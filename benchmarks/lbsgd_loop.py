@@ -3,11 +3,11 @@
 from lbsgd.backends import Job, load
 from lbsgd.data.loader import training_batches
 from lbsgd.data.synthetic import Shape, open_synthetic
+from lbsgd.measuring.steps import take_steps
 from lbsgd.policy.order import Order
 from lbsgd.policy.plan import make_plan
 from lbsgd.policy.recipe import load_recipe
 from lbsgd.ranks.world import World
-from lbsgd.steps import take_steps
 
 
 class Loop:

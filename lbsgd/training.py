@@ -14,14 +14,15 @@ from typing import Any
 import numpy as np
 
 from lbsgd.backends.contract import Backend
-from lbsgd.baseline import METHOD as AGAINST_BASELINE
-from lbsgd.baseline import find_baseline
 from lbsgd.data.bad_samples import BadSamplePolicy, BadSamples, exchange
 from lbsgd.data.loader import Batch, training_batches
 from lbsgd.data.source import Dataset
-from lbsgd.efficiency import METHOD, StepTimes, live_efficiency, summarise, time_alone
 from lbsgd.errors import Interrupted, NonFiniteLoss
 from lbsgd.evaluation import Evaluation, evaluate
+from lbsgd.measuring.baseline import METHOD as AGAINST_BASELINE
+from lbsgd.measuring.baseline import find_baseline
+from lbsgd.measuring.efficiency import METHOD, StepTimes, live_efficiency, summarise, time_alone
+from lbsgd.measuring.steps import Step, take_steps
 from lbsgd.policy.order import Order
 from lbsgd.policy.plan import Plan
 from lbsgd.profiling.recorder import Recorder
@@ -32,7 +33,6 @@ from lbsgd.ranks.world import World
 from lbsgd.record.checkpoint import save_checkpoint
 from lbsgd.record.loggers import Sinks, open_sinks
 from lbsgd.record.run_record import RunRecord
-from lbsgd.steps import Step, take_steps
 
 MEETING_SECONDS = 1.0
 MOST_STEPS_BETWEEN_MEETINGS = 100

@@ -5,10 +5,10 @@ import random
 from pathlib import Path
 from typing import Any
 
+from lbsgd.measuring.study import Result, Settings, Study
 from lbsgd.policy.plan import make_plan
 from lbsgd.policy.recipe import load_recipe
 from lbsgd.record.run_record import RunRecord
-from lbsgd.scaling.study import Result, Settings, Study
 
 ENVIRONMENT = {"versions": {"lbsgd": "0.1.0", "torch": "2.13.0"}, "processor": "CPU", "devices": ["GPU"] * 4, "cores": 96,
                "backend": {"device": "GPU", "threads": None}}  # fmt: skip

@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from lbsgd.measuring.study import Result, Settings, Study
 from lbsgd.policy.recipe import load_recipe
-from lbsgd.scaling.study import Result, Settings, Study
 
 
 def measurement(

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lbsgd.scaling.figures import efficiency, parts, size_figures
-from lbsgd.scaling.measure import laps_of_all
+from lbsgd.measuring.figures import efficiency, parts, size_figures
+from lbsgd.measuring.study_ranks import laps_of_all
 
 from .scaling_samples import measurement
 

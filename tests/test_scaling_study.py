@@ -6,9 +6,9 @@ import os
 import pytest
 
 from lbsgd.errors import EnvironmentNotReady, Interrupted, UsageError
-from lbsgd.scaling import study as module
-from lbsgd.scaling.jobs import cause
-from lbsgd.scaling.study import Study, read_study, unfinished_study
+from lbsgd.measuring import study as module
+from lbsgd.measuring.study import Study, read_study, unfinished_study
+from lbsgd.measuring.study_jobs import cause
 
 from .scaling_samples import failing, measured, settings, study
 

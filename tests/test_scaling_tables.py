@@ -5,8 +5,8 @@ import io
 
 import pytest
 
-from lbsgd.scaling.plot import plot
-from lbsgd.scaling.tables import HEADER, PARTS, as_csv, as_markdown, as_text
+from lbsgd.measuring.study_plot import plot
+from lbsgd.measuring.study_tables import HEADER, PARTS, as_csv, as_markdown, as_text
 
 from .scaling_samples import study
 

@@ -7,9 +7,9 @@ import horovod.tensorflow as hvd
 import numpy as np
 import tensorflow as tf
 
-from lbsgd.allreduce_speed import Way
 from lbsgd.backends.contract import Job
 from lbsgd.backends.tensorflow.device import choose_device
+from lbsgd.measuring.allreduce import Way
 
 
 class HorovodAllreduce(Way):

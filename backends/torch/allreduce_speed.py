@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lbsgd.allreduce_speed import Way
 from lbsgd.backends.contract import Job
 from lbsgd.backends.torch.device import choose_device
+from lbsgd.measuring.allreduce import Way
 
 
 class HorovodAllreduce(Way):

@@ -19,10 +19,10 @@ from part import Part
 
 from lbsgd.backends import Job, load
 from lbsgd.data.loader import Batch
+from lbsgd.measuring.steps import take_steps
 from lbsgd.policy.plan import make_plan
 from lbsgd.policy.recipe import load_recipe
 from lbsgd.ranks.world import World, connect
-from lbsgd.steps import take_steps
 
 CLASSES = 1000
 IMAGENET = 1_281_167

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lbsgd.allreduce_speed import Measurement
+    from lbsgd.measuring.allreduce import Measurement
 
 COLUMNS = "{:>9} {:>12} {:>12} {:>8} {:>6}  {}  {}"
 FIGURES = "{:>12} {:>8} {:>8} {:>7}"

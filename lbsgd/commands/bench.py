@@ -65,7 +65,7 @@ def bench_input(
       lbsgd bench input --data /data/imagenet --feed 3000
     """
     from lbsgd.data import open_dataset
-    from lbsgd.input_speed import measure_input
+    from lbsgd.measuring.input import measure_input
     from lbsgd.policy.recipe import load_recipe
 
     settings = load_recipe(recipe, []).images

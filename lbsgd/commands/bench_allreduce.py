@@ -16,7 +16,7 @@ from lbsgd.commands.ranks import Ranks, leave_to_ranks, ranks_options
 from lbsgd.errors import LbsgdError, UsageError
 
 if TYPE_CHECKING:
-    from lbsgd.allreduce_speed import Measurement, Sweep, Way
+    from lbsgd.measuring.allreduce import Measurement, Sweep, Way
     from lbsgd.ranks.world import World
 
 UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
@@ -93,7 +93,7 @@ def bench_allreduce(
       lbsgd bench allreduce --np 16 --hosts node1:8,node2:8 -b 1M -e 256M
       horovodrun -np 256 lbsgd bench allreduce --framework tensorflow --json
     """
-    from lbsgd.allreduce_speed import Sweep
+    from lbsgd.measuring.allreduce import Sweep
 
     if step_bytes and factor:
         raise UsageError(f"--step-bytes {step_bytes} and --factor {factor}: give one of them")
@@ -104,7 +104,7 @@ def bench_allreduce(
 
 
 def _names(through: str) -> list[str]:
-    from lbsgd.allreduce_speed import WAYS
+    from lbsgd.measuring.allreduce import WAYS
 
     names = through.split(",")
     for name in names:
@@ -115,7 +115,7 @@ def _names(through: str) -> list[str]:
 
 def _run_as_rank(sweep: "Sweep", names: list[str], framework: str, as_json: bool) -> None:
     """Be one rank of the measurement, from MPI's start to its end."""
-    from lbsgd.allreduce_speed import open_ways
+    from lbsgd.measuring.allreduce import open_ways
     from lbsgd.ranks.agreement import require_agreement, together
     from lbsgd.ranks.failure import leave_together
     from lbsgd.ranks.world import connect
@@ -156,7 +156,7 @@ def require_right(rows: list["Measurement"]) -> None:
 
 def _print_table(world: "World", ways: list["Way"], sweep: "Sweep", to_stderr: bool) -> list["Measurement"]:
     """Measure; rank 0 prints every row as soon as it is known."""
-    from lbsgd.allreduce_speed import measure
+    from lbsgd.measuring.allreduce import measure
 
     def say(line: str) -> None:
         if world.is_first:

@@ -93,9 +93,9 @@ def run_scaling(
 
     Raises UsageError, EnvironmentNotReady, Interrupted, StudyIncomplete, TargetMissed.
     """
+    from lbsgd.measuring.study import Study, unfinished_study
+    from lbsgd.measuring.study_jobs import MpirunJobs
     from lbsgd.record.run_record import new_folder
-    from lbsgd.scaling.jobs import MpirunJobs
-    from lbsgd.scaling.study import Study, unfinished_study
 
     if not gpus:
         raise UsageError("say which numbers of workers to measure, e.g. --gpus 1,2,4 (or name a command: input, allreduce)")
@@ -123,7 +123,7 @@ def _settings(gpus: tuple[int, ...], frameworks, data, hosts, hostfile, interfac
     """What to measure, and the hosts to measure it on."""
     from lbsgd.launch.allocation import find_allocation, require
     from lbsgd.launch.mpirun import require_mpirun
-    from lbsgd.scaling.study import Settings
+    from lbsgd.measuring.study import Settings
 
     measured = {name: options.pop(name) for name in ("repeats", "steps", "warm_up")}
     recipe = resolve_recipe(**options)
@@ -159,13 +159,13 @@ def _threads_per_worker(allocation, gpus: tuple[int, ...]) -> int | None:
 
 
 def _write_reports(folder: Path, content: dict[str, Any]) -> None:
+    from lbsgd.measuring.study_tables import as_csv, as_markdown
     from lbsgd.record.atomic import write_atomically
-    from lbsgd.scaling.tables import as_csv, as_markdown
 
     write_atomically(folder / "bench.csv", as_csv(content).encode())
     write_atomically(folder / "bench.md", as_markdown(content).encode())
     try:
-        from lbsgd.scaling.plot import plot
+        from lbsgd.measuring.study_plot import plot
 
         plot(content, folder / "bench.png")
     except ImportError:
@@ -173,7 +173,7 @@ def _write_reports(folder: Path, content: dict[str, Any]) -> None:
 
 
 def _show(study, as_json: bool) -> None:
-    from lbsgd.scaling.tables import as_text
+    from lbsgd.measuring.study_tables import as_text
 
     click.echo(json.dumps(study.content, indent=2) if as_json else as_text(study.content))
     click.echo(f"{study.folder}: {', '.join(sorted(file.name for file in study.folder.glob('bench.*')))}", err=True)
@@ -198,10 +198,10 @@ def _require(content: dict[str, Any], least: float | None) -> None:
 @click.option("--output", type=click.Path(path_type=Path), required=True, help="Where rank 0 writes what was measured.")
 def bench_rank(study: Path, framework: str, output: Path) -> None:
     """Be one rank of a size of a study; `lbsgd bench` starts it."""
+    from lbsgd.measuring.study_jobs import measure_as_rank
     from lbsgd.ranks.failure import leave_together
     from lbsgd.ranks.world import connect
     from lbsgd.record.atomic import write_json
-    from lbsgd.scaling.jobs import measure_as_rank
 
     world = connect()
     try:

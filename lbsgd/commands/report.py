@@ -35,11 +35,11 @@ def report(subject: str | None, runs: Path, output: Path | None, projection: Pat
       lbsgd report 20260101T120000Z-bench --projection 256.json -o scaling.html
     """
     from lbsgd.errors import EnvironmentNotReady, UsageError
+    from lbsgd.measuring.study import Study
     from lbsgd.record.atomic import write_atomically
     from lbsgd.report.page import make_page, render
     from lbsgd.report.projection import read_projection
     from lbsgd.report.sources import find_subject, read_subject
-    from lbsgd.scaling.study import Study
 
     folder = find_subject(subject, runs)
     found = read_subject(folder)

@@ -55,7 +55,7 @@ def try_out(world: World, framework: str | None, say: Callable[..., None]) -> No
 
     Raises LbsgdError when Horovod is missing.
     """
-    from lbsgd.allreduce_speed import Sweep, measure, open_ways
+    from lbsgd.measuring.allreduce import Sweep, measure, open_ways
     from lbsgd.ranks.agreement import together
 
     sweep = Sweep(**SIZES, iterations=1, warm_up=1, check=True, datatype="float32")

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from lbsgd.backends.contract import Backend
+from lbsgd.measuring.steps import Step
 from lbsgd.profiling.summary import summarise, summary_lines
 from lbsgd.profiling.trace import LBSGD, Event, read_horovod_timeline, span, write_trace
 from lbsgd.profiling.window import Window
 from lbsgd.record.atomic import write_json
-from lbsgd.steps import Step
 
 SETTLED_SECONDS = 0.3
 """Horovod's timeline is written by a thread of its own: it is complete when it has not grown for so long."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lbsgd.baseline import kind_of_run
+from lbsgd.measuring.baseline import kind_of_run
 from lbsgd.record.run_record import read_metrics
 from lbsgd.report import run, study, text
 from lbsgd.report.axis import linear_axis

@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from lbsgd import __version__
+from lbsgd.measuring.study import Study
 from lbsgd.record.run_record import utc_now
 from lbsgd.report import folder, run, study
 from lbsgd.report.blocks import Page
@@ -19,7 +20,6 @@ from lbsgd.report.folder import Folder
 from lbsgd.report.projection import Projection
 from lbsgd.report.run import Run
 from lbsgd.report.text import moment
-from lbsgd.scaling.study import Study
 
 POLICY = "default-src 'none'; img-src data:; base-uri 'none'; form-action 'none'"
 DETAIL = 100

@@ -4,11 +4,11 @@ import difflib
 from pathlib import Path
 
 from lbsgd.errors import UsageError
+from lbsgd.measuring.study import FILE as STUDY_FILE
+from lbsgd.measuring.study import Study, read_study
 from lbsgd.record.run_record import read_metrics, read_run
 from lbsgd.report.folder import Folder
 from lbsgd.report.run import Run
-from lbsgd.scaling.study import FILE as STUDY_FILE
-from lbsgd.scaling.study import Study, read_study
 
 RECORDS = ("run.json", STUDY_FILE)
 

@@ -3,6 +3,7 @@
 from collections import Counter
 from typing import Any
 
+from lbsgd.measuring.figures import precision
 from lbsgd.report import text
 from lbsgd.report.advice import Breakdown, SlowestRank, advise
 from lbsgd.report.blocks import Code, Grid, Headline, Headlines, Section, Table, Text
@@ -10,7 +11,6 @@ from lbsgd.report.chart import Bars, stack
 from lbsgd.report.projection import Projection, projection_section
 from lbsgd.report.run import environment_table
 from lbsgd.report.scaling_charts import scaling_charts
-from lbsgd.scaling.figures import precision
 
 Content = dict[str, Any]
 Size = dict[str, Any]

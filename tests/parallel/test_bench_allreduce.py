@@ -10,17 +10,17 @@ from lbsgd.launch.horovod_check import installed_frameworks
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "HOROVOD_CYCLE_TIME": "0.5"}
 
 BROKEN_MPI = """
-from lbsgd import allreduce_speed
+from lbsgd.measuring import allreduce
 from lbsgd.commands.bench_allreduce import bench_allreduce
 
-class Broken(allreduce_speed.Mpi4py):
+class Broken(allreduce.Mpi4py):
     def to_array(self, total):
         total = super().to_array(total).copy()
         if total.size > 16:
             total[: self._comm.rank * 3] += 1
         return total
 
-allreduce_speed.Mpi4py = Broken
+allreduce.Mpi4py = Broken
 bench_allreduce(["--through", "mpi4py", "-b", "64", "-e", "128", "-n", "2", "--json"])
 """
 

@@ -12,9 +12,9 @@ import numpy as np
 
 from lbsgd.backends.contract import Backend
 from lbsgd.data.loader import Batch
+from lbsgd.measuring.steps import Step, take_steps
 from lbsgd.policy.schedule import Schedule
 from lbsgd.ranks.world import World
-from lbsgd.steps import Step, take_steps
 
 METHOD = "communication-off"
 SETTLING_STEPS = 3

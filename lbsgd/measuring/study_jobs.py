@@ -14,14 +14,14 @@ from lbsgd.errors import Interrupted, LbsgdError
 from lbsgd.launch import mpirun
 from lbsgd.launch.allocation import Allocation
 from lbsgd.launch.mpi_flavour import find_flavour
+from lbsgd.measuring.study import Result, Settings, read_study
+from lbsgd.measuring.study_ranks import Rounds, measure
 from lbsgd.policy.order import Order
 from lbsgd.policy.plan import make_plan
 from lbsgd.policy.recipe import load_recipe
 from lbsgd.ranks.agreement import in_turns, require_agreement, together
 from lbsgd.ranks.world import World
 from lbsgd.record.environment import code_digest, describe_environment, versions
-from lbsgd.scaling.measure import Rounds, measure
-from lbsgd.scaling.study import Result, Settings, read_study
 
 
 class MpirunJobs:

@@ -14,10 +14,10 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from lbsgd.errors import EnvironmentNotReady, UsageError
+from lbsgd.measuring.figures import efficiency, size_figures
 from lbsgd.record.atomic import write_json
 from lbsgd.record.environment import versions
 from lbsgd.record.run_record import utc_now
-from lbsgd.scaling.figures import efficiency, size_figures
 
 SCHEMA = 1
 FILE = "bench.json"

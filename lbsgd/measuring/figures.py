@@ -10,7 +10,7 @@ RESAMPLES = 2000
 CONFIDENCE = 0.95
 
 Measurement = dict[str, Any]
-"""One round, as lbsgd.scaling.measure gives it."""
+"""One round, as lbsgd.measuring.study_ranks gives it."""
 
 
 def size_figures(repeats: Sequence[Measurement]) -> dict[str, Any]:

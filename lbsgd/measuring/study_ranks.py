@@ -14,9 +14,9 @@ import numpy as np
 
 from lbsgd.backends.contract import Backend
 from lbsgd.data.loader import Batch
+from lbsgd.measuring.steps import Step, take_steps
 from lbsgd.policy.schedule import Schedule
 from lbsgd.ranks.world import World
-from lbsgd.steps import Step, take_steps
 
 ROUND_SECONDS = 5.0
 LEAST_STEPS, MOST_STEPS = 5, 100

@@ -4,7 +4,7 @@ import csv
 import io
 from typing import Any
 
-from lbsgd.scaling.figures import precision
+from lbsgd.measuring.figures import precision
 
 HEADER = ("framework", "workers", "images/s", "per worker", "step ms p50", "p90", "efficiency", "95 % interval",
           "exposed", "data", "straggler")  # fmt: skip

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lbsgd.allreduce_speed import EXACT_UP_TO, Measurement, Sweep, contribution, count_wrong
 from lbsgd.commands.allreduce_table import HEADER, row_text, summary_text
 from lbsgd.commands.bench_allreduce import require_right
 from lbsgd.errors import LbsgdError, UsageError
+from lbsgd.measuring.allreduce import EXACT_UP_TO, Measurement, Sweep, contribution, count_wrong
 
 SWEEP = {"begin": 8, "end": 64, "step": None, "factor": 2, "iterations": 1, "warm_up": 0, "check": True, "datatype": "float32"}
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lbsgd.scaling.figures import precision
+from lbsgd.measuring.figures import precision
 
 Size = dict[str, Any]
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lbsgd.measuring import study
 from lbsgd.record.run_record import SCHEMA as RUN_SCHEMA
-from lbsgd.scaling import study
 
 METHOD = "baseline-run"
 
