@@ -20,7 +20,6 @@ from lbsgd.data import open_dataset
 from lbsgd.data.bad_samples import FAIL, BadSamples
 from lbsgd.data.loader import in_ordinary_memory, training_batches
 from lbsgd.errors import DataError, EnvironmentNotReady, LbsgdError
-from lbsgd.evaluation import evaluate
 from lbsgd.measuring.efficiency import SETTLING_STEPS, StepTimes, summarise
 from lbsgd.measuring.steps import Step
 from lbsgd.policy.order import Order
@@ -29,6 +28,7 @@ from lbsgd.policy.recipe import load_recipe
 from lbsgd.ranks.agreement import FailedElsewhere, in_turns, require_agreement, together
 from lbsgd.ranks.world import World
 from lbsgd.record.run_record import RunRecord, read_run
+from lbsgd.training.evaluation import evaluate
 
 IMAGENET = 1281167
 RANKS, HOSTS, PER_HOST = 256, 32, 8

@@ -54,10 +54,10 @@ def _prepare(
     from lbsgd.data import open_dataset
     from lbsgd.data.bad_samples import BadSamplePolicy, BadSamples
     from lbsgd.errors import CheckpointError
-    from lbsgd.evaluation import evaluate
     from lbsgd.policy.recipe import load_recipe
-    from lbsgd.preparation import read_checkpoint
     from lbsgd.ranks.agreement import in_turns, together
+    from lbsgd.training.evaluation import evaluate
+    from lbsgd.training.preparation import read_checkpoint
 
     made = read_checkpoint(world, checkpoint)
     size = [] if batch_per_gpu is None else [f"batch_per_worker={batch_per_gpu}"]

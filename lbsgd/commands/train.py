@@ -118,9 +118,9 @@ def run_as_rank(recipe_given: bool, **options: Any) -> None:
 
 def _prepare(world, recipe_given: bool, *, framework, data, resume, run_dir, runs, bad_samples, log_to, **options: Any):
     from lbsgd.data.bad_samples import BadSamplePolicy
-    from lbsgd.preparation import Request, prepare, read_checkpoint
     from lbsgd.ranks.agreement import together
     from lbsgd.record.loggers import parse_sinks
+    from lbsgd.training.preparation import Request, prepare, read_checkpoint
 
     recipe_flags = {
         name: options.pop(name) for name in ("recipe", "set_values", "model", "batch_per_gpu", "epochs", "precision", "seed")
@@ -155,7 +155,7 @@ def _prepare(world, recipe_given: bool, *, framework, data, resume, run_dir, run
 
 def _train(run) -> None:
     from lbsgd.commands.plan import plan_table
-    from lbsgd.training import train as run_training
+    from lbsgd.training.loop import train as run_training
 
     if run.record:
         click.echo(plan_table(run.plan), err=True)

@@ -18,7 +18,6 @@ from lbsgd.data.bad_samples import BadSamplePolicy, BadSamples, exchange
 from lbsgd.data.loader import Batch, training_batches
 from lbsgd.data.source import Dataset
 from lbsgd.errors import Interrupted, NonFiniteLoss
-from lbsgd.evaluation import Evaluation, evaluate
 from lbsgd.measuring.baseline import METHOD as AGAINST_BASELINE
 from lbsgd.measuring.baseline import find_baseline
 from lbsgd.measuring.efficiency import METHOD, StepTimes, live_efficiency, summarise, time_alone
@@ -27,12 +26,13 @@ from lbsgd.policy.order import Order
 from lbsgd.policy.plan import Plan
 from lbsgd.profiling.recorder import Recorder
 from lbsgd.profiling.window import Window
-from lbsgd.progress import Reporter, Status, choose_reporter
 from lbsgd.ranks.signals import Interruption
 from lbsgd.ranks.world import World
 from lbsgd.record.checkpoint import save_checkpoint
 from lbsgd.record.loggers import Sinks, open_sinks
 from lbsgd.record.run_record import RunRecord
+from lbsgd.training.evaluation import Evaluation, evaluate
+from lbsgd.training.progress import Reporter, Status, choose_reporter
 
 MEETING_SECONDS = 1.0
 MOST_STEPS_BETWEEN_MEETINGS = 100

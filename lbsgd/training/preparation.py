@@ -19,7 +19,7 @@ from lbsgd.ranks.world import World
 from lbsgd.record import environment
 from lbsgd.record.checkpoint import find_checkpoint, load_checkpoint
 from lbsgd.record.run_record import RunRecord, new_folder, read_run
-from lbsgd.training import Run
+from lbsgd.training.loop import Run
 
 
 @dataclass(frozen=True, kw_only=True)

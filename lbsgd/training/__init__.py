@@ -1,0 +1,1 @@
+"""A training run: from options to a run, and the loop."""
