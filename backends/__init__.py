@@ -3,7 +3,7 @@
 import importlib
 
 from lbsgd.backends.contract import Backend, Job
-from lbsgd.launch.horovod_check import require_horovod
+from lbsgd.launch.horovod.installed import require_horovod
 
 FRAMEWORKS = ("torch", "tensorflow")
 

@@ -16,8 +16,9 @@ from lbsgd.doctor import clock, examination, meeting
 from lbsgd.doctor.finding import Finding
 from lbsgd.doctor.gather import Answer
 from lbsgd.doctor.gather import judge as judge_answers
-from lbsgd.launch import horovod_check, mpirun
+from lbsgd.launch import mpirun
 from lbsgd.launch.allocation import find_allocation, require
+from lbsgd.launch.horovod import installed
 from lbsgd.policy.plan import make_plan
 from lbsgd.policy.recipe import load_recipe
 from lbsgd.ranks.agreement import require_agreement
@@ -82,11 +83,11 @@ def error_lines(monkeypatch) -> set[str]:
     """What commands say as they leave."""
     others = [(f"node{1 + rank // 8}", {"versions.torch": "2.12.0" if rank == 8 else "2.13.0"}) for rank in range(9)]
     world = World(0, 9, 0, 8, SimpleNamespace(allgather=lambda own: others))
-    monkeypatch.setattr(horovod_check, "horovod_distribution", lambda: None)
+    monkeypatch.setattr(installed, "horovod_distribution", lambda: None)
     unreadable = UnreadableSample("train/n01440764/x.JPEG", "image file is truncated")
     return {
         raised(require_agreement, world, {"versions.torch": "2.13.0"}),
-        raised(horovod_check.require_horovod, next(iter(horovod_check.installed_frameworks()))),
+        raised(installed.require_horovod, next(iter(installed.installed_frameworks()))),
         raised(require, find_allocation({}, hosts="node1:4,node2:4"), 16),
         f"Error: rank 5 on node2: {unreadable}",
     }

@@ -12,8 +12,7 @@ import pytest
 from filelock import FileLock
 
 from lbsgd.errors import EnvironmentNotReady
-from lbsgd.launch import horovod_cuda, horovod_sdist
-from lbsgd.launch.horovod_build import (
+from lbsgd.launch.horovod.build import (
     build_facts,
     build_variables,
     build_wheel,
@@ -22,12 +21,12 @@ from lbsgd.launch.horovod_build import (
     link_nccl,
     require_libraries,
 )
-from lbsgd.launch.horovod_check import BUILD_FACTS, inspect_horovod, require_horovod
-from lbsgd.launch.horovod_cuda import Cuda, Nccl, find_cuda, find_nccl, framework_obstacles
-from lbsgd.launch.horovod_progress import ProgressLines, first_error, percent_done
-from lbsgd.launch.horovod_report import examine, report_lines
-from lbsgd.launch.horovod_sdist import EDITS, SDIST, SHA256, XLA_EDIT, apply_edits, edits_for, fetch
-from lbsgd.launch.horovod_toolchain import Mpi, Toolchain, find_mpi, inspect_toolchain, recognize_mpi
+from lbsgd.launch.horovod.cuda import Cuda, Nccl, find_cuda, find_nccl, framework_obstacles
+from lbsgd.launch.horovod.installed import BUILD_FACTS, inspect_horovod, require_horovod
+from lbsgd.launch.horovod.progress import ProgressLines, first_error, percent_done
+from lbsgd.launch.horovod.report import examine, report_lines
+from lbsgd.launch.horovod.sdist import EDITS, SDIST, SHA256, XLA_EDIT, apply_edits, edits_for, fetch
+from lbsgd.launch.horovod.toolchain import Mpi, Toolchain, find_mpi, inspect_toolchain, recognize_mpi
 
 CPU = Toolchain({"torch": "2.13.0+cpu", "tensorflow": "2.21.0"}, Mpi("Open MPI", "4.1.8", None), "g++ 12", None, ())
 NCCL = Nccl("2.28.9", Path("/site/nvidia/nccl/include"), Path("/site/nvidia/nccl/lib/libnccl.so.2"))
@@ -78,7 +77,7 @@ def test_a_file_that_is_not_the_released_source_is_refused(tmp_path):
 
 
 def test_without_an_index_nothing_is_downloaded(tmp_path, monkeypatch):
-    monkeypatch.setattr(horovod_sdist, "download", lambda folder: pytest.fail("pip was asked"))
+    monkeypatch.setattr("lbsgd.launch.horovod.sdist.download", lambda folder: pytest.fail("pip was asked"))
     with pytest.raises(
         EnvironmentNotReady, match="--no-index, and horovod-0.28.1.tar.gz is not in .*; give the file with --sdist"
     ):
@@ -257,7 +256,7 @@ def gpu_torch_and_cpu_tensorflow(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("gpu, operations, refused", [(False, "auto", 0), (True, "auto", 1), (False, "nccl", 1)])
 def test_frameworks_for_different_devices(monkeypatch, gpu_torch_and_cpu_tensorflow, gpu, operations, refused):
-    monkeypatch.setattr(horovod_cuda, "gpu_present", lambda: gpu)
+    monkeypatch.setattr("lbsgd.launch.horovod.cuda.gpu_present", lambda: gpu)
     missing = []
     cuda, warnings = find_cuda(("torch", "tensorflow"), operations, missing)
     assert cuda is None
@@ -439,7 +438,7 @@ def test_an_environment_without_frameworks_says_what_to_install(site):
 
 def test_requiring_horovod_imports_no_framework():
     code = (
-        "import sys, lbsgd.launch.horovod_check as check\n"
+        "import sys, lbsgd.launch.horovod.installed as check\n"
         "for name in check.installed_frameworks(): check.require_horovod(name)\n"
         "assert not {'torch', 'tensorflow', 'horovod'} & set(sys.modules)"
     )
@@ -448,7 +447,7 @@ def test_requiring_horovod_imports_no_framework():
 
 @pytest.mark.slow
 def test_the_released_source_builds_for_the_first_framework_here(tmp_path):
-    from lbsgd.launch.horovod_check import installed_frameworks
+    from lbsgd.launch.horovod.installed import installed_frameworks
 
     first = next(iter(installed_frameworks()))
     toolchain = inspect_toolchain((first,), "auto")

@@ -24,7 +24,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name, parse_wheel_filename
 
 from lbsgd.errors import EnvironmentNotReady, LbsgdError
-from lbsgd.launch.horovod_sdist import fetch
+from lbsgd.launch.horovod.sdist import fetch
 from lbsgd.record.atomic import write_json
 from lbsgd.record.environment import git_commit
 

@@ -55,8 +55,8 @@ def build(
 
     Takes some minutes the first time. A later build for the same versions is taken from the cache.
     """
-    from lbsgd.launch.horovod_build import build_wheel, default_cache, default_jobs, install
-    from lbsgd.launch.horovod_toolchain import inspect_toolchain
+    from lbsgd.launch.horovod.build import build_wheel, default_cache, default_jobs, install
+    from lbsgd.launch.horovod.toolchain import inspect_toolchain
 
     toolchain = inspect_toolchain(frameworks, operations)
     for warning in toolchain.warnings:
@@ -93,7 +93,7 @@ def check(frameworks: tuple[str, ...], as_json: bool) -> None:
     Exit code 3 when something is not ready.
     """
     from lbsgd.errors import EnvironmentNotReady
-    from lbsgd.launch.horovod_report import examine, report_lines
+    from lbsgd.launch.horovod.report import examine, report_lines
 
     report = examine(verify_and_say, frameworks)
     click.echo(json.dumps(report, indent=2) if as_json else "\n".join(report_lines(report)))
@@ -116,14 +116,14 @@ def show_progress():
     """A bar on a terminal, lines elsewhere."""
     import sys
 
-    from lbsgd.launch.horovod_progress import ProgressBar, ProgressLines
+    from lbsgd.launch.horovod.progress import ProgressBar, ProgressLines
 
     return ProgressBar() if sys.stderr.isatty() else ProgressLines(say)
 
 
 def verify_and_say(framework: str) -> dict[str, object]:
     """Reduce tensors of `framework` on two ranks and say that it went well."""
-    from lbsgd.launch.horovod_verify import RANKS, verify_allreduce
+    from lbsgd.launch.horovod.verify import RANKS, verify_allreduce
 
     found = verify_allreduce(framework)
     say(f"{framework}: {RANKS} ranks reduced tensors on {found['device']} and got the exact values")

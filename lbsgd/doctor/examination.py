@@ -12,7 +12,7 @@ from lbsgd.doctor.finding import Finding, ok, problem
 from lbsgd.doctor.request import Question, Request
 from lbsgd.errors import EnvironmentNotReady
 from lbsgd.launch.allocation import require
-from lbsgd.launch.horovod_check import FRAMEWORKS
+from lbsgd.launch.horovod.installed import FRAMEWORKS
 
 Judge = Callable[[dict[str, Any], Request], Iterator[Finding]]
 

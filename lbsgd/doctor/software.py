@@ -7,8 +7,8 @@ from typing import Any
 
 from lbsgd.doctor.finding import Finding, ok, problem, told
 from lbsgd.doctor.request import Request
-from lbsgd.launch.horovod_check import InstalledHorovod, inspect_horovod, installed_frameworks
-from lbsgd.launch.horovod_report import static_problems
+from lbsgd.launch.horovod.installed import InstalledHorovod, inspect_horovod, installed_frameworks
+from lbsgd.launch.horovod.report import static_problems
 from lbsgd.record.environment import code_digest, versions
 
 

@@ -129,7 +129,7 @@ def open_ways(world: World, names: list[str], framework: str, datatype: str) -> 
 
 def _open_horovod(world: World, framework: str) -> Way:
     from lbsgd.backends import Job
-    from lbsgd.launch.horovod_check import require_horovod
+    from lbsgd.launch.horovod.installed import require_horovod
     from lbsgd.policy.recipe import load_recipe
 
     require_horovod(framework)

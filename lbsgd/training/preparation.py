@@ -10,7 +10,7 @@ from lbsgd.backends.contract import Backend, State
 from lbsgd.data import open_dataset
 from lbsgd.data.bad_samples import BadSamplePolicy
 from lbsgd.errors import CheckpointError, UsageError
-from lbsgd.launch.horovod_check import require_horovod
+from lbsgd.launch.horovod.installed import require_horovod
 from lbsgd.policy.plan import Plan, make_plan
 from lbsgd.policy.recipe import Recipe
 from lbsgd.profiling.window import place_window

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lbsgd.launch import mpirun
-from lbsgd.launch.horovod_check import FRAMEWORKS, installed_frameworks
+from lbsgd.launch.horovod.installed import FRAMEWORKS, installed_frameworks
 
 from ..parallel.ranks import step_losses
 

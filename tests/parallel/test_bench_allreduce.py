@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from lbsgd.launch.horovod_check import installed_frameworks
+from lbsgd.launch.horovod.installed import installed_frameworks
 
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "HOROVOD_CYCLE_TIME": "0.5"}
 

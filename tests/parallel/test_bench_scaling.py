@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from lbsgd.data import open_dataset
-from lbsgd.launch.horovod_check import FRAMEWORKS, installed_frameworks
+from lbsgd.launch.horovod.installed import FRAMEWORKS, installed_frameworks
 from lbsgd.policy.order import Order
 
 from .ranks import run_program

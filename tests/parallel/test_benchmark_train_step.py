@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lbsgd.errors import EnvironmentNotReady
-from lbsgd.launch.horovod_check import FRAMEWORKS, installed_frameworks
+from lbsgd.launch.horovod.installed import FRAMEWORKS, installed_frameworks
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 ROUNDS, STEPS, BATCH = 2, 2, 2

@@ -9,7 +9,7 @@ import pytest
 
 from lbsgd.doctor.rank import time_limit
 from lbsgd.launch import mpirun
-from lbsgd.launch.horovod_check import installed_frameworks
+from lbsgd.launch.horovod.installed import installed_frameworks
 
 FRAMEWORK = ("--framework", next(iter(installed_frameworks()), "torch"))
 QUICK = (*FRAMEWORK, "--timeout", 100)

@@ -8,8 +8,8 @@ import psutil
 import pytest
 
 from lbsgd.errors import EnvironmentNotReady
-from lbsgd.launch.horovod_check import FRAMEWORKS, installed_frameworks
-from lbsgd.launch.horovod_verify import PROGRAM, run_bounded, verify_allreduce
+from lbsgd.launch.horovod.installed import FRAMEWORKS, installed_frameworks
+from lbsgd.launch.horovod.verify import PROGRAM, run_bounded, verify_allreduce
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)

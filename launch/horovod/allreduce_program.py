@@ -1,6 +1,6 @@
 """Two ranks reduce a tensor by Horovod and compare it with the exact result; rank 0 prints one line of JSON.
 
-A program, not a module to import: horovod_verify gives its path to the interpreter under mpirun, with the
+A program, not a module to import: verify gives its path to the interpreter under mpirun, with the
 framework's name as the argument. It imports nothing of lbsgd, so that it tests Horovod and nothing else.
 """
 

@@ -4,8 +4,8 @@ import shutil
 from collections.abc import Callable
 
 from lbsgd.errors import EnvironmentNotReady
-from lbsgd.launch.horovod_check import InstalledHorovod, inspect_horovod, installed_frameworks
-from lbsgd.launch.horovod_toolchain import output_of, recognize_mpi
+from lbsgd.launch.horovod.installed import InstalledHorovod, inspect_horovod, installed_frameworks
+from lbsgd.launch.horovod.toolchain import output_of, recognize_mpi
 
 FEATURES = {"mpi": "MPI", "gloo": "Gloo", "nccl": "NCCL", "cuda": "CUDA"}
 

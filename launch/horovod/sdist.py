@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lbsgd.errors import EnvironmentNotReady
-from lbsgd.launch.horovod_check import BUILD_FACTS
+from lbsgd.launch.horovod.installed import BUILD_FACTS
 
 VERSION = "0.28.1"
 SDIST = f"horovod-{VERSION}.tar.gz"

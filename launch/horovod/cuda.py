@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from lbsgd.launch.horovod_check import installed
+from lbsgd.launch.horovod.installed import installed
 
 # Built for when no GPU is here to ask: A100 and H100. The last also gets PTX, for newer ones.
 DEFAULT_ARCHITECTURES = "80,90"

@@ -13,7 +13,7 @@ from lbsgd.launch.job import Job
 from lbsgd.launch.mpi_flavour import find_flavour
 from lbsgd.launch.mpirun import render
 
-PROGRAM = Path(__file__).with_name("horovod_allreduce.py")
+PROGRAM = Path(__file__).with_name("allreduce_program.py")
 RANKS = 2
 # Importing TensorFlow from a cold network file system takes minutes; a hang takes for ever.
 TIMEOUT_SECONDS = 300.0

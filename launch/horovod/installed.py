@@ -1,7 +1,7 @@
 """Whether this environment has Horovod for a framework, read from installed files alone.
 
 Nothing here imports a framework or Horovod, so every command can ask before it starts anything. Whether the
-installation also works is for lbsgd.launch.horovod_verify to say.
+installation also works is for lbsgd.launch.horovod.verify to say.
 """
 
 import json

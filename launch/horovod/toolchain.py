@@ -14,8 +14,8 @@ from importlib import metadata
 from pathlib import Path
 
 from lbsgd.errors import EnvironmentNotReady
-from lbsgd.launch.horovod_check import installed_frameworks
-from lbsgd.launch.horovod_cuda import Cuda, find_cuda
+from lbsgd.launch.horovod.cuda import Cuda, find_cuda
+from lbsgd.launch.horovod.installed import installed_frameworks
 
 BUILD_PACKAGES = ("pip", "setuptools", "wheel", "packaging", "cloudpickle", "psutil", "pyyaml", "cffi")
 # Horovod's setup.py does not refuse an older CMake: it installs one of its own choice.

@@ -22,10 +22,10 @@ from filelock import AcquireReturnProxy, FileLock
 
 import lbsgd
 from lbsgd.errors import EnvironmentNotReady
-from lbsgd.launch.horovod_check import BUILD_FACTS, FRAMEWORKS
-from lbsgd.launch.horovod_progress import Progress, first_error
-from lbsgd.launch.horovod_sdist import VERSION, apply_edits, edits_digest, edits_for, fetch, unpack, verify
-from lbsgd.launch.horovod_toolchain import Toolchain
+from lbsgd.launch.horovod.installed import BUILD_FACTS, FRAMEWORKS
+from lbsgd.launch.horovod.progress import Progress, first_error
+from lbsgd.launch.horovod.sdist import VERSION, apply_edits, edits_digest, edits_for, fetch, unpack, verify
+from lbsgd.launch.horovod.toolchain import Toolchain
 from lbsgd.record.atomic import write_json
 
 PIP = (sys.executable, "-m", "pip")

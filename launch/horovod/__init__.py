@@ -1,0 +1,1 @@
+"""Horovod: built from its release for current frameworks, found, and checked."""
