@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
-from lbsgd.backends.contract import Arrays
 from lbsgd.errors import CheckpointError
+from lbsgd.models.state import Arrays
 
 
 def require_fit(what: str, given: Arrays, wanted: Mapping[str, tuple[int, ...]]) -> None:

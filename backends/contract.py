@@ -15,23 +15,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from lbsgd.errors import UsageError
+from lbsgd.models.state import State
 from lbsgd.policy.recipe import Recipe
 from lbsgd.ranks.world import World
-
-Arrays = dict[str, np.ndarray]
-
-
-@dataclass(frozen=True)
-class State:
-    """Everything that a run needs to go on, as numpy arrays.
-
-    model: the state dict (parameters, batch norm buffers). velocity: momentum's u of eq. 9 by parameter name.
-    loss_scale: scalars of fp16's dynamic loss scaling; empty in other precisions.
-    """
-
-    model: Arrays
-    velocity: Arrays
-    loss_scale: dict[str, float]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from lbsgd.backends.contract import State
 from lbsgd.errors import CheckpointError, EnvironmentNotReady
+from lbsgd.models.state import State
 from lbsgd.record import checkpoint
 from lbsgd.record.checkpoint import FILES, find_checkpoint, list_checkpoints, load_checkpoint, save_checkpoint
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lbsgd.backends.contract import State
 from lbsgd.commands.doctor import facts as facts_command
 from lbsgd.doctor import storage
 from lbsgd.doctor.gather import connection, is_here
@@ -16,6 +15,7 @@ from lbsgd.doctor.machine import cpu_quota
 from lbsgd.doctor.request import Question
 from lbsgd.models import describe
 from lbsgd.models.initialization import initial_arrays
+from lbsgd.models.state import State
 from lbsgd.record.checkpoint import save_checkpoint
 
 

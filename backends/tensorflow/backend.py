@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from lbsgd.backends.arrays import require_fit
 from lbsgd.backends.batch_norm import virtual_momentum
-from lbsgd.backends.contract import Arrays, Backend, Job, State
+from lbsgd.backends.contract import Backend, Job
 from lbsgd.backends.tensorflow.allreduce import average_gradients, average_variables, broadcast_variables
 from lbsgd.backends.tensorflow.device import choose_device, has_fast_bf16
 from lbsgd.backends.tensorflow.library import LibraryNetwork
@@ -18,6 +18,7 @@ from lbsgd.backends.tensorflow.network import ResidualNetwork
 from lbsgd.backends.tensorflow.profiler import TensorFlowProfiler
 from lbsgd.errors import UsageError
 from lbsgd.models import describe, library_model
+from lbsgd.models.state import Arrays, State
 
 PRECISIONS = {"fp32": tf.float32, "bf16": tf.bfloat16, "fp16": tf.float16}
 

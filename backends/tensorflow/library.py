@@ -4,8 +4,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from lbsgd.backends.contract import Arrays
 from lbsgd.errors import UsageError
+from lbsgd.models.state import Arrays
 
 PREFIXES = ("gamma", "beta")
 STATISTICS = ("moving_mean", "moving_variance")

@@ -8,9 +8,9 @@ import numpy as np
 import tensorflow as tf
 
 from lbsgd.backends.batch_norm import EPSILON
-from lbsgd.backends.contract import Arrays
 from lbsgd.models.initialization import initial_arrays
 from lbsgd.models.network import Block, Network, Unit
+from lbsgd.models.state import Arrays
 
 
 class ResidualNetwork:

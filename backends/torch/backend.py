@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lbsgd.backends.arrays import require_fit
-from lbsgd.backends.contract import Arrays, Backend, Job, State
+from lbsgd.backends.contract import Backend, Job
 from lbsgd.backends.torch.allreduce import GradientAllreduce, average_all, contiguous_view
 from lbsgd.backends.torch.batch_norm import SharedStatistics
 from lbsgd.backends.torch.device import choose_device, has_fast_bf16, set_up_gpu
@@ -20,6 +20,7 @@ from lbsgd.backends.torch.optimizer import Optimizer
 from lbsgd.backends.torch.profiler import TorchProfiler
 from lbsgd.models import describe, library_model
 from lbsgd.models.initialization import initial_arrays
+from lbsgd.models.state import Arrays, State
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 

@@ -15,8 +15,8 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from lbsgd.backends.contract import Arrays, State
 from lbsgd.errors import CheckpointError, EnvironmentNotReady
+from lbsgd.models.state import Arrays, State
 from lbsgd.record.atomic import write_atomically, write_json
 
 SCHEMA = "lbsgd.checkpoint/1"

@@ -6,11 +6,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lbsgd.backends import Job, load
-from lbsgd.backends.contract import Backend, State
+from lbsgd.backends.contract import Backend
 from lbsgd.data import open_dataset
 from lbsgd.data.bad_samples import BadSamplePolicy
 from lbsgd.errors import CheckpointError, UsageError
 from lbsgd.launch.horovod.installed import require_horovod
+from lbsgd.models.state import State
 from lbsgd.policy.plan import Plan, make_plan
 from lbsgd.policy.recipe import Recipe
 from lbsgd.profiling.window import place_window

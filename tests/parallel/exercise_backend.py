@@ -10,8 +10,8 @@ import sys
 import numpy as np
 
 from lbsgd.backends import Job, load
-from lbsgd.backends.contract import State
 from lbsgd.errors import CheckpointError
+from lbsgd.models.state import State
 from lbsgd.policy.recipe import load_recipe
 from lbsgd.ranks.world import connect
 

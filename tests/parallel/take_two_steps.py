@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from lbsgd.backends import Job, load
-from lbsgd.backends.contract import State
+from lbsgd.models.state import State
 from lbsgd.policy.recipe import load_recipe
 from lbsgd.ranks.world import connect
 
