@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from lbsgd.data import open_dataset
+from lbsgd.data.batch import Reading, Share
 from lbsgd.data.loader import training_batches
 from lbsgd.policy.order import Order
 from lbsgd.policy.recipe import load_recipe
@@ -23,11 +24,8 @@ def batches(folder: str, batch: int, threads: int) -> Iterator[np.ndarray]:
         source,
         recipe.images,
         Order(recipe.seed, len(source), batch),
-        rank=0,
-        world_size=1,
-        start_iteration=0,
-        stop_iteration=sys.maxsize,
-        threads=threads,
-        timeout=math.inf,  # while this process is stopped, a read seems to block
+        Share(),
+        range(sys.maxsize),
+        Reading(threads, timeout=math.inf),  # while this process is stopped, a read seems to block
     )
     return (each.images for each in made)

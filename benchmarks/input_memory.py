@@ -44,6 +44,7 @@ def link_repeatedly(folder: Path, linked: Path, images: int) -> None:
 def run_epochs(folder: str, epochs: int, batch: int) -> list[float]:
     """Megabytes resident at the end of each epoch."""
     from lbsgd.data import open_dataset
+    from lbsgd.data.batch import Reading, Share
     from lbsgd.data.loader import training_batches
     from lbsgd.policy.order import Order
     from lbsgd.policy.recipe import load_recipe
@@ -52,9 +53,7 @@ def run_epochs(folder: str, epochs: int, batch: int) -> list[float]:
     order = Order(0, len(source), batch)
     iterations = epochs * order.iterations_per_epoch
     threads = len(os.sched_getaffinity(0))
-    batches = training_batches(
-        source, settings, order, rank=0, world_size=1, start_iteration=0, stop_iteration=iterations, threads=threads
-    )
+    batches = training_batches(source, settings, order, Share(), range(iterations), Reading(threads))
     resident = []
     for iteration, _ in enumerate(batches, start=1):
         if iteration % order.iterations_per_epoch == 0:

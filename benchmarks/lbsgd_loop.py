@@ -1,6 +1,7 @@
 """lbsgd's side: its backend, driven by its own loop over its own loader, as in a run of goyal2017."""
 
 from lbsgd.backends import Job, load
+from lbsgd.data.batch import Reading, Share
 from lbsgd.data.loader import training_batches
 from lbsgd.data.synthetic import Shape, open_synthetic
 from lbsgd.measuring.steps import take_steps
@@ -35,11 +36,9 @@ class Loop:
             self.source,
             self.recipe.images,
             self.order,
-            rank=self.world.rank,
-            world_size=self.world.size,
-            start_iteration=iterations.start,
-            stop_iteration=iterations.stop,
-            threads=1,
+            Share(self.world.rank, self.world.size),
+            iterations,
+            Reading(threads=1),
         )
         *_, last = take_steps(self.backend, batches, self.schedule, iterations)
         batches.close()

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lbsgd.data.bad_samples import BadSamplePolicy, BadSamples, TooManyBadSamples, exchange, substitutes
+from lbsgd.data.batch import Reading, Share
 from lbsgd.data.loader import evaluation_batches, training_batches
 from lbsgd.data.source import UnreadableSample
 from lbsgd.data.synthetic import SyntheticSource
@@ -37,13 +38,16 @@ class Damaged(SyntheticSource):
         return super().read(index, choose)
 
 
+REPLACE = BadSamplePolicy(replace=True)
+
+
 def replacing(limit: int | None = None) -> BadSamples:
     return BadSamples(BadSamplePolicy(replace=True, limit=limit))
 
 
-def labels(source, bad_samples, rank=0, world_size=1, start=0, stop=10, threads=2, **options) -> list[list[int]]:
-    share = {"rank": rank, "world_size": world_size, "start_iteration": start, "stop_iteration": stop}
-    batches = training_batches(source, SETTINGS, ORDER, **share, threads=threads, bad_samples=bad_samples, **options)
+def labels(source, bad_samples, rank=0, world_size=1, start=0, stop=10, threads=2, timeout=60) -> list[list[int]]:
+    what = source, SETTINGS, ORDER, Share(rank, world_size), range(start, stop), Reading(threads, timeout)
+    batches = training_batches(*what, bad_samples=bad_samples)
     return [batch.labels.tolist() for batch in batches]
 
 
@@ -106,8 +110,8 @@ def test_bad_validation_images_are_left_out_and_nothing_takes_their_place():
     for world_size in (1, 3):
         seen = []
         for rank in range(world_size):
-            options = {"rank": rank, "world_size": world_size, "batch": 8, "threads": 2, "bad_samples": replacing()}
-            for batch in evaluation_batches(Damaged(bad), SETTINGS, **options):
+            what = Damaged(bad), SETTINGS, 8, Share(rank, world_size), Reading(2, bad_samples=REPLACE)
+            for batch in evaluation_batches(*what):
                 seen += batch.labels[: batch.valid].tolist()
                 assert batch.images.shape == (8, 8, 8, 3)
                 assert not batch.images[batch.valid :].any()
@@ -133,10 +137,10 @@ def test_a_blocked_read_is_replaced_like_any_bad_sample(threads):
 
 def test_a_read_that_ends_late_changes_no_batch():
     source = Damaged(blocking={7})
-    share = {"rank": 0, "world_size": 1, "start_iteration": 0, "stop_iteration": 30, "threads": 2}
+    how = SETTINGS, ORDER, Share(), range(30)
     with (
-        closing(training_batches(source, SETTINGS, ORDER, **share, bad_samples=replacing(), timeout=0.2)) as batches,
-        closing(training_batches(Damaged({7}), SETTINGS, ORDER, **share, bad_samples=replacing())) as expected,
+        closing(training_batches(source, *how, Reading(2, 0.2, REPLACE))) as batches,
+        closing(training_batches(Damaged({7}), *how, Reading(2, 60, REPLACE))) as expected,
     ):
         for number, (batch, right) in enumerate(zip(batches, expected, strict=True)):
             np.testing.assert_array_equal(batch.images, right.images)
@@ -164,7 +168,7 @@ def test_ranks_tell_each_other_and_stop_together_past_the_limit():
 
 
 def test_buffers_are_used_again_but_not_too_soon():
-    share = {"rank": 0, "world_size": 1, "start_iteration": 0, "stop_iteration": 40, "threads": 3, "prefetch": 2}
+    what = Damaged(), SETTINGS, ORDER, Share(), range(40), Reading(3)
     made = []
 
     def allocate(shape):
@@ -172,7 +176,7 @@ def test_buffers_are_used_again_but_not_too_soon():
         return made[-1]
 
     before = None
-    for batch in training_batches(Damaged(), SETTINGS, ORDER, **share, allocate=allocate):
+    for batch in training_batches(*what, allocate=allocate, prefetch=2):
         if before is not None:  # the batch before the one in use must still be whole
             np.testing.assert_array_equal(before[0].images, before[1])
         before = (batch, batch.images.copy())
@@ -182,7 +186,11 @@ def test_buffers_are_used_again_but_not_too_soon():
 def test_memory_bounds_reading_ahead(monkeypatch):
     monkeypatch.setattr("lbsgd.data.loader.PREFETCH_BYTES", 12 * 8 * 8 * 3)
     made = []
-    share = {"rank": 0, "world_size": 1, "start_iteration": 0, "stop_iteration": 20, "threads": 2}
-    for _ in training_batches(Damaged(), SETTINGS, ORDER, **share, allocate=lambda s: made.append(0) or np.empty(s, np.uint8)):
+
+    def allocate(shape):
+        made.append(shape)
+        return np.empty(shape, np.uint8)
+
+    for _ in training_batches(Damaged(), SETTINGS, ORDER, Share(), range(20), Reading(2), allocate=allocate):
         pass
     assert len(made) == 1 + 2

@@ -11,6 +11,7 @@ from PIL import Image
 
 from lbsgd.data import open_dataset
 from lbsgd.data.bad_samples import BadSamplePolicy, BadSamples
+from lbsgd.data.batch import Reading, Share
 from lbsgd.data.loader import evaluation_batches, training_batches
 from lbsgd.data.source import UnreadableSample
 from lbsgd.policy.order import Order
@@ -83,8 +84,8 @@ def unreadable(source, read) -> Counter:
 def test_validation_leaves_out_exactly_the_unreadable_ones(folder):
     source = open_dataset(str(folder)).validation
     bad_samples = BadSamples(BadSamplePolicy(replace=True))
-    options = {"rank": 0, "world_size": 1, "batch": 50, "threads": 2, "bad_samples": bad_samples}
-    counted = sum(batch.valid for batch in evaluation_batches(source, SETTINGS, **options))
+    batches = evaluation_batches(source, SETTINGS, 50, Share(), Reading(2), bad_samples=bad_samples)
+    counted = sum(batch.valid for batch in batches)
     expected = unreadable(source, source.read)
     assert set(bad_samples.known) == set(expected)
     assert counted == len(source) - len(expected)
@@ -95,8 +96,8 @@ def test_training_replaces_them_and_goes_on(folder):
     source = open_dataset(str(folder)).train
     bad_samples = BadSamples(BadSamplePolicy(replace=True))
     order = Order(seed=1, samples=len(source), global_batch=50)
-    share = {"rank": 0, "world_size": 1, "start_iteration": 0, "stop_iteration": 2 * order.iterations_per_epoch}
-    batches = training_batches(source, SETTINGS, order, **share, threads=2, bad_samples=bad_samples)
+    two_epochs = range(2 * order.iterations_per_epoch)
+    batches = training_batches(source, SETTINGS, order, Share(), two_epochs, Reading(2), bad_samples=bad_samples)
     assert sum(batch.valid for batch in batches) == 2 * len(source)
     assert 300 < len(bad_samples.known) < 900
     for error in bad_samples.known.values():

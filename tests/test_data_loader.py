@@ -13,7 +13,8 @@ from PIL import Image
 
 from lbsgd.data import open_dataset
 from lbsgd.data.augmentation import evaluation_image, training_image
-from lbsgd.data.loader import Batch, evaluation_batches, training_batches
+from lbsgd.data.batch import Batch, Reading, Share
+from lbsgd.data.loader import evaluation_batches, training_batches
 from lbsgd.data.synthetic import SyntheticSource
 from lbsgd.errors import DataError
 from lbsgd.policy.order import Order
@@ -25,17 +26,7 @@ ORDER = Order(seed=3, samples=50, global_batch=12)
 
 
 def train(source=SOURCE, rank=0, world_size=1, start=0, stop=10, threads=2, **options):
-    return training_batches(
-        source,
-        SETTINGS,
-        ORDER,
-        rank=rank,
-        world_size=world_size,
-        start_iteration=start,
-        stop_iteration=stop,
-        threads=threads,
-        **options,
-    )
+    return training_batches(source, SETTINGS, ORDER, Share(rank, world_size), range(start, stop), Reading(threads), **options)
 
 
 def assert_same(one: list[Batch], other: list[Batch]) -> None:
@@ -101,10 +92,10 @@ def test_the_samples_of_a_run_are_the_same_for_all_ranks_and_after_any_crash(dat
     before, after = (data.draw(st.sampled_from(divisors), "ranks") for _ in range(2))
 
     def read(world_size: int, start: int, end: int) -> list[list[int]]:
-        share = {"world_size": world_size, "start_iteration": start, "stop_iteration": stop, "threads": 2}
+        how = range(start, stop), Reading(2)
         log = []
         with ExitStack() as stack:
-            ranks = [training_batches(source, SETTINGS, order, rank=rank, **share) for rank in range(world_size)]
+            ranks = [training_batches(source, SETTINGS, order, Share(rank, world_size), *how) for rank in range(world_size)]
             for rank in ranks:
                 stack.enter_context(closing(rank))
             for _ in range(start, end):
@@ -133,7 +124,7 @@ def test_every_validation_image_is_evaluated_once(samples, world_size, batch):
     source = SyntheticSource(samples, classes=samples, size=8, seed=0)
     seen = []
     for rank in range(world_size):
-        batches = copies(evaluation_batches(source, SETTINGS, rank=rank, world_size=world_size, batch=batch, threads=2))
+        batches = copies(evaluation_batches(source, SETTINGS, batch, Share(rank, world_size), Reading(2)))
         for one in batches:
             assert one.images.shape == (batch, 8, 8, 3)
             assert one.labels.shape == (batch,)
@@ -161,13 +152,13 @@ def test_an_unreadable_image_is_reported_by_name_and_ends_the_threads(tmp_path):
     with pytest.raises(DataError, match=r"train/dog/13\.png.*not an image"):
         copies(train(dataset.train))
     with pytest.raises(DataError, match=r"val/cat/9\.png.*empty"):
-        list(evaluation_batches(dataset.validation, SETTINGS, rank=0, world_size=1, batch=8, threads=2))
+        list(evaluation_batches(dataset.validation, SETTINGS, 8, Share(), Reading(2)))
     assert readers() == []
 
 
 def test_batches_before_an_unreadable_image_are_delivered(tmp_path):
     dataset = open_dataset(str(broken_folder(tmp_path)))
-    batches = evaluation_batches(dataset.validation, SETTINGS, rank=0, world_size=1, batch=8, threads=2)
+    batches = evaluation_batches(dataset.validation, SETTINGS, 8, Share(), Reading(2))
     assert [next(batches).valid for _ in range(3)] == [8, 8, 8]
     with pytest.raises(DataError):
         next(batches)

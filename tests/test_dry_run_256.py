@@ -11,14 +11,14 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from functools import partial
 
 import numpy as np
 import pytest
 
 from lbsgd.data import open_dataset
 from lbsgd.data.bad_samples import FAIL, BadSamples
-from lbsgd.data.loader import in_ordinary_memory, training_batches
+from lbsgd.data.batch import Reading, Share, in_ordinary_memory
+from lbsgd.data.loader import training_batches
 from lbsgd.errors import DataError, EnvironmentNotReady, LbsgdError
 from lbsgd.measuring.efficiency import SETTLING_STEPS, StepTimes, summarise
 from lbsgd.measuring.steps import Step
@@ -28,7 +28,7 @@ from lbsgd.policy.recipe import load_recipe
 from lbsgd.ranks.agreement import FailedElsewhere, in_turns, require_agreement, together
 from lbsgd.ranks.world import World
 from lbsgd.record.run_record import RunRecord, read_run
-from lbsgd.training.evaluation import evaluate
+from lbsgd.training.evaluation import Evaluation, evaluate
 
 IMAGENET = 1281167
 RANKS, HOSTS, PER_HOST = 256, 32, 8
@@ -107,10 +107,10 @@ def test_an_epoch_of_imagenet_is_dealt_out_once_and_in_the_order_of_one_rank(epo
 def test_256_ranks_read_the_images_that_one_rank_reads(digits):
     train, images = open_dataset(str(digits)).train, load_recipe("demo").images
     order = Order(seed=0, samples=len(train), global_batch=4 * RANKS)
-    read = partial(training_batches, train, images, order, start_iteration=1, stop_iteration=2, threads=1)
 
     def only_batch(rank: int, world_size: int):
-        with closing(read(rank=rank, world_size=world_size)) as batches:
+        how = Share(rank, world_size), range(1, 2), Reading(threads=1)
+        with closing(training_batches(train, images, order, *how)) as batches:
             [batch] = batches
             return batch.images.copy(), batch.labels
 
@@ -131,10 +131,13 @@ class CallsAllOdd:
 
 def test_256_ranks_count_every_validation_image_once(on_all_ranks, digits):
     images = open_dataset(str(digits)).validation
-    count = partial(evaluate, CallsAllOdd(), images, load_recipe("demo"), threads=1, timeout=60)
-    alone = count(World(0, 1, 0, 1, Communicator(0, [None], threading.Barrier(1))), bad_samples=BadSamples(FAIL))
+
+    def count(world: World) -> Evaluation:
+        return evaluate(CallsAllOdd(), images, load_recipe("demo"), world, Reading(threads=1), BadSamples(FAIL))
+
+    alone = count(World(0, 1, 0, 1, Communicator(0, [None], threading.Barrier(1))))
     assert alone.samples == len(images) > RANKS
-    assert on_all_ranks(lambda world: count(world, bad_samples=BadSamples(FAIL))) == [alone] * RANKS
+    assert on_all_ranks(count) == [alone] * RANKS
 
 
 def test_ranks_that_agree_go_on(on_all_ranks):

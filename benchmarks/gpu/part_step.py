@@ -18,7 +18,7 @@ from pairs import summarise
 from part import Part
 
 from lbsgd.backends import Job, load
-from lbsgd.data.loader import Batch
+from lbsgd.data.batch import Batch
 from lbsgd.measuring.steps import take_steps
 from lbsgd.policy.plan import make_plan
 from lbsgd.policy.recipe import load_recipe

@@ -53,6 +53,7 @@ def _prepare(
     from lbsgd.backends import Job, load
     from lbsgd.data import open_dataset
     from lbsgd.data.bad_samples import BadSamplePolicy, BadSamples
+    from lbsgd.data.batch import Reading
     from lbsgd.errors import CheckpointError
     from lbsgd.policy.recipe import load_recipe
     from lbsgd.ranks.agreement import in_turns, together
@@ -83,9 +84,8 @@ def _prepare(
     }
 
     def count() -> dict[str, Any]:
-        threads = data_threads or job.threads
-        bad = BadSamples(policy)
-        result = evaluate(backend, dataset.validation, recipe, world, threads=threads, bad_samples=bad, timeout=read_timeout)
+        reading = Reading(data_threads or job.threads, read_timeout, policy)
+        result = evaluate(backend, dataset.validation, recipe, world, reading, BadSamples(policy))
         return asdict(result) | about
 
     return count

@@ -17,8 +17,9 @@ import cv2
 import numpy as np
 
 from lbsgd.data.augmentation import evaluation_image, training_image
-from lbsgd.data.bad_samples import FAIL, BadSamples, substitutes
-from lbsgd.data.readers import READ_TIMEOUT, Readers
+from lbsgd.data.bad_samples import BadSamples, substitutes
+from lbsgd.data.batch import Allocate, Batch, Reading, Share, in_ordinary_memory
+from lbsgd.data.readers import Readers
 from lbsgd.data.source import Source, UnreadableSample
 from lbsgd.policy.order import Order
 
@@ -34,32 +35,11 @@ PREFETCH_BYTES = 1 << 30
 CHUNK = 8
 """Images a thread prepares at a time: few, as closing waits for them; not one, as handing over costs."""
 
-Allocate = Callable[[tuple[int, ...]], np.ndarray]
-"""From a shape to an uninitialised uint8 array, in memory that the device copies fast from."""
-
 Item = tuple[int, int]
 """An epoch and a sample."""
 
 Prepared = tuple[np.ndarray, int] | None
 """An image and the sample it is of; None when it cannot be read and nothing may take its place."""
-
-
-def in_ordinary_memory(shape: tuple[int, ...]) -> np.ndarray:
-    """The Allocate of a device that has no say in it."""
-    return np.empty(shape, np.uint8)
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Images and their labels; the first `valid` are real, the rest fills an evaluation's last batch up.
-
-    images: uint8 [count, size, size, 3], RGB, C-contiguous; written over once the second next batch is asked for.
-    labels: int64 [count].
-    """
-
-    images: np.ndarray
-    labels: np.ndarray
-    valid: int
 
 
 @dataclass(frozen=True)
@@ -77,25 +57,21 @@ def training_batches(
     source: Source,
     settings: "Images",
     order: Order,
+    share: Share,
+    iterations: range,
+    reading: Reading,
     *,
-    rank: int,
-    world_size: int,
-    start_iteration: int,
-    stop_iteration: int,
-    threads: int,
     bad_samples: BadSamples | None = None,
-    timeout: float = READ_TIMEOUT,
     allocate: Allocate = in_ordinary_memory,
     prefetch: int = PREFETCH,
 ) -> Generator[Batch, None, None]:
-    """This rank's share of the global batches start_iteration .. stop_iteration - 1, in order, all real.
+    """This rank's share of the global batches of `iterations`, in order, all real.
 
-    bad_samples: takes note of the images that cannot be read; None: the first one fails. timeout: seconds that one image may
-    take. prefetch: how many batches may be in the making besides those in use, within PREFETCH_BYTES.
+    bad_samples: takes note of the images that cannot be read, under the policy of `reading`. prefetch: how many batches may be
+    in the making besides those in use, within PREFETCH_BYTES.
     Raises UnreadableSample, at the batch it belongs to, when an image cannot be read and may not be replaced.
     """
-
-    bad_samples = bad_samples or BadSamples(FAIL)
+    bad_samples = bad_samples or BadSamples(reading.bad_samples)
 
     def image_of(epoch: int, sample: int) -> np.ndarray:
         return training_image(source, sample, settings, seed=order.seed, epoch=epoch)
@@ -111,32 +87,30 @@ def training_batches(
 
     def items(iteration: int) -> list[Item]:
         epoch = order.epoch(iteration)
-        return [(epoch, sample) for sample in order.share(iteration, rank, world_size).tolist()]
+        return [(epoch, sample) for sample in order.share(iteration, share.rank, share.size).tolist()]
 
-    shape = (order.global_batch // world_size, settings.size, settings.size, 3)
-    maker = _BatchMaker(source, shape, prepare, bad_samples, threads, timeout, allocate)
-    return maker.make(map(items, range(start_iteration, stop_iteration)), prefetch)
+    shape = (order.global_batch // share.size, settings.size, settings.size, 3)
+    maker = _BatchMaker(source, shape, prepare, bad_samples, reading, allocate)
+    return maker.make(map(items, iterations), prefetch)
 
 
 def evaluation_batches(
     source: Source,
     settings: "Images",
-    *,
-    rank: int,
-    world_size: int,
     batch: int,
-    threads: int,
+    share: Share,
+    reading: Reading,
+    *,
     bad_samples: BadSamples | None = None,
-    timeout: float = READ_TIMEOUT,
     allocate: Allocate = in_ordinary_memory,
     prefetch: int = PREFETCH,
 ) -> Generator[Batch, None, None]:
-    """This rank's images, every world_size-th, in batches of `batch` images, the last one filled up with black.
+    """This rank's images, every `share.size`-th, in batches of `batch` images, the last one filled up with black.
 
     Over all ranks every image comes exactly once; a rank without images gets no batch. Images that cannot be read are left
     out when `bad_samples` allows. The other arguments and errors are those of `training_batches`.
     """
-    bad_samples = bad_samples or BadSamples(FAIL)
+    bad_samples = bad_samples or BadSamples(reading.bad_samples)
 
     def image_of(_: int, sample: int) -> np.ndarray:
         return evaluation_image(source, sample, settings)
@@ -145,9 +119,9 @@ def evaluation_batches(
         image = _attempt(image_of, *item, bad_samples)
         return None if image is None else (image, item[1])
 
-    mine = [(0, sample) for sample in range(rank, len(source), world_size)]
+    mine = [(0, sample) for sample in range(share.rank, len(source), share.size)]
     shares = (mine[start : start + batch] for start in range(0, len(mine), batch))
-    maker = _BatchMaker(source, (batch, settings.size, settings.size, 3), prepare, bad_samples, threads, timeout, allocate)
+    maker = _BatchMaker(source, (batch, settings.size, settings.size, 3), prepare, bad_samples, reading, allocate)
     return maker.make(shares, prefetch)
 
 
@@ -171,12 +145,11 @@ class _BatchMaker:
         shape: tuple[int, ...],
         prepare: Callable[[Item], Prepared],
         bad_samples: BadSamples,
-        threads: int,
-        timeout: float,
+        reading: Reading,
         allocate: Allocate,
     ) -> None:
         self._source, self._shape, self._prepare, self._bad_samples = source, shape, prepare, bad_samples
-        self._threads, self._timeout, self._allocate = threads, timeout, allocate
+        self._reading, self._allocate = reading, allocate
         self._free: list[np.ndarray] = []
         self._blocked_once: set[Item] = set()
 
@@ -184,7 +157,7 @@ class _BatchMaker:
         """A batch of each share, in order, at most `prefetch` of them ahead."""
         cv2.setNumThreads(0)  # the readers are the parallelism
         prefetch = min(prefetch, max(1, PREFETCH_BYTES // math.prod(self._shape)))
-        readers = Readers(self._threads, self._prepare, self._blocked, self._timeout)
+        readers = Readers(self._reading.threads, self._prepare, self._blocked, self._reading.timeout)
         pending: deque[_Started] = deque()
         in_use: deque[np.ndarray] = deque()
         try:

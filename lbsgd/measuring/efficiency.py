@@ -11,7 +11,7 @@ from statistics import fmean, median
 import numpy as np
 
 from lbsgd.backends.contract import Backend
-from lbsgd.data.loader import Batch
+from lbsgd.data.batch import Batch
 from lbsgd.measuring.steps import Step, take_steps
 from lbsgd.policy.schedule import Schedule
 from lbsgd.ranks.world import World

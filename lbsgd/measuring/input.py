@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 
 from lbsgd.data.augmentation import training_image
+from lbsgd.data.batch import Reading, Share
 from lbsgd.data.decode import decode
 from lbsgd.data.loader import training_batches
 from lbsgd.data.source import ChooseCrop, Source
@@ -58,8 +59,7 @@ def measure_input(source: Source, settings: "Images", *, threads: int, batch: in
 
 def _rate(source: Source, settings: "Images", order: Order, *, threads: int, seconds: float, start: int) -> float:
     """Images a second from the first batch on, as a rank alone gets them."""
-    share = {"rank": 0, "world_size": 1, "start_iteration": start, "stop_iteration": 1 << 40}
-    with closing(training_batches(source, settings, order, **share, threads=threads)) as batches:
+    with closing(training_batches(source, settings, order, Share(), range(start, 1 << 40), Reading(threads))) as batches:
         next(batches)
         begin = time.perf_counter()
         for count, _ in enumerate(batches, start=1):

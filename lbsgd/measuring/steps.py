@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from lbsgd.backends.contract import Backend
-from lbsgd.data.loader import Batch
+from lbsgd.data.batch import Batch
 from lbsgd.policy.schedule import Schedule
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from lbsgd.backends import Job, load
 from lbsgd.data import open_dataset
+from lbsgd.data.batch import Reading, Share
 from lbsgd.data.loader import training_batches
 from lbsgd.errors import Interrupted, LbsgdError
 from lbsgd.launch import mpirun
@@ -96,11 +97,9 @@ def measure_as_rank(world: World, study: Path, framework: str) -> dict[str, Any]
         dataset.train,
         plan.recipe.images,
         Order(plan.recipe.seed, samples, plan.global_batch),
-        rank=world.rank,
-        world_size=world.size,
-        start_iteration=0,
-        stop_iteration=1 << 40,
-        threads=job.threads,
+        Share(world.rank, world.size),
+        range(1 << 40),
+        Reading(job.threads),
         allocate=backend.allocate,
     )
     rounds = Rounds(warm_up=settings["warm_up"], steps=settings["steps"], repeats=settings["repeats"])

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from lbsgd.backends.contract import Backend
-from lbsgd.data.loader import Batch
+from lbsgd.data.batch import Batch
 from lbsgd.measuring.steps import Step, take_steps
 from lbsgd.policy.schedule import Schedule
 from lbsgd.ranks.world import World

@@ -6,6 +6,7 @@ import numpy as np
 
 from lbsgd.backends.contract import Backend
 from lbsgd.data.bad_samples import BadSamples, exchange
+from lbsgd.data.batch import Reading, Share
 from lbsgd.data.loader import evaluation_batches
 from lbsgd.data.source import Source
 from lbsgd.errors import DataError
@@ -31,10 +32,8 @@ def evaluate(
     source: Source,
     recipe: Recipe,
     world: World,
-    *,
-    threads: int,
+    reading: Reading,
     bad_samples: BadSamples,
-    timeout: float,
 ) -> Evaluation:
     """Evaluate this replica on `source`, the images divided over the ranks. Collective.
 
@@ -45,12 +44,10 @@ def evaluate(
     batches = evaluation_batches(
         source,
         recipe.images,
-        rank=world.rank,
-        world_size=world.size,
-        batch=recipe.batch_per_worker,
-        threads=threads,
+        recipe.batch_per_worker,
+        Share(world.rank, world.size),
+        reading,
         bad_samples=bad_samples,
-        timeout=timeout,
         allocate=backend.allocate,
     )
     for batch in batches:

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from lbsgd.backends.contract import Backend
-from lbsgd.data.bad_samples import BadSamplePolicy, BadSamples, exchange
-from lbsgd.data.loader import Batch, training_batches
+from lbsgd.data.bad_samples import BadSamples, exchange
+from lbsgd.data.batch import Batch, Reading, Share
+from lbsgd.data.loader import training_batches
 from lbsgd.data.source import Dataset
 from lbsgd.errors import Interrupted, NonFiniteLoss
 from lbsgd.measuring.baseline import METHOD as AGAINST_BASELINE
@@ -52,9 +53,7 @@ class Run:
     start: int
     stop: int
     profile: Window | None
-    data_threads: int
-    read_timeout: float
-    bad_samples: BadSamplePolicy
+    reading: Reading
     efficiency_steps: int
     keep_checkpoints: int
     log_to: tuple[str, ...]
@@ -69,17 +68,16 @@ class Run:
 
     def batches(self, bad_samples: BadSamples) -> Iterator[Batch]:
         """This rank's batches from `start` on."""
-        what = self.dataset.train, self.plan.recipe.images, self.order
-        options = {
-            "rank": self.world.rank,
-            "world_size": self.world.size,
-            "start_iteration": self.start,
-            "stop_iteration": self.stop,
-            "threads": self.data_threads,
-            "bad_samples": bad_samples,
-            "timeout": self.read_timeout,
-        }
-        return training_batches(*what, **options, allocate=self.backend.allocate)
+        return training_batches(
+            self.dataset.train,
+            self.plan.recipe.images,
+            self.order,
+            Share(self.world.rank, self.world.size),
+            range(self.start, self.stop),
+            self.reading,
+            bad_samples=bad_samples,
+            allocate=self.backend.allocate,
+        )
 
 
 @dataclass(frozen=True)
@@ -104,7 +102,7 @@ class _Training:
     def __init__(self, run: Run, interruption: Interruption, reporter: Reporter) -> None:
         self.run, self.interruption, self.reporter = run, interruption, reporter
         self.schedule = run.plan.schedule
-        self.bad_samples = {split: BadSamples(run.bad_samples) for split in ("train", "val")}
+        self.bad_samples = {split: BadSamples(run.reading.bad_samples) for split in ("train", "val")}
         self.times = StepTimes()
         self.alone: float | None = None
         self.evaluation: Evaluation | None = None
@@ -239,9 +237,8 @@ class _Training:
             run.dataset.validation,
             run.plan.recipe,
             run.world,
-            threads=run.data_threads,
-            bad_samples=bad_samples,
-            timeout=run.read_timeout,
+            run.reading,
+            bad_samples,
         )
         found = {sample: (error.name, error.reason) for sample, error in bad_samples.known.items() if sample not in known}
         self._report_bad_samples("val", position, found)
@@ -301,7 +298,7 @@ class _Training:
                 "samples": self.evaluation.samples,
             }
             counts = {split: len(bad_samples.known) for split, bad_samples in self.bad_samples.items()}
-            run.record.update(final=final, bad_samples={"policy": str(run.bad_samples), **counts}, **summary)
+            run.record.update(final=final, bad_samples={"policy": str(run.reading.bad_samples), **counts}, **summary)
         self._say_result(efficiency, rate)
         self._compare_with_baseline(rate)
         return Outcome(self.evaluation, efficiency, rate)

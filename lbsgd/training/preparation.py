@@ -9,6 +9,7 @@ from lbsgd.backends import Job, load
 from lbsgd.backends.contract import Backend
 from lbsgd.data import open_dataset
 from lbsgd.data.bad_samples import BadSamplePolicy
+from lbsgd.data.batch import Reading
 from lbsgd.errors import CheckpointError, UsageError
 from lbsgd.launch.horovod.installed import require_horovod
 from lbsgd.models.state import State
@@ -146,9 +147,7 @@ def prepare(world: World, request: Request) -> Run:
         start=start,
         stop=stop,
         profile=profile,
-        data_threads=request.data_threads or job.threads,
-        read_timeout=request.read_timeout,
-        bad_samples=request.bad_samples,
+        reading=Reading(request.data_threads or job.threads, request.read_timeout, request.bad_samples),
         efficiency_steps=request.efficiency_steps,
         keep_checkpoints=request.keep_checkpoints,
         log_to=request.log_to,
