@@ -75,7 +75,7 @@ class Backend(ABC):
     def __init__(self, job: Job) -> None:
         """Collective. A recipe's precision "auto" becomes one that all ranks are fast in: `self.job.recipe` has it."""
         if job.recipe.precision == "auto":
-            fastest = set(job.world.comm.allgather(self.fastest_precision(job)))
+            fastest = set(job.world.gather(self.fastest_precision(job)))
             precision = fastest.pop() if len(fastest) == 1 else "fp32"
             job = replace(job, recipe=job.recipe.model_copy(update={"precision": precision}))
         self.job = job

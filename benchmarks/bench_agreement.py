@@ -62,7 +62,7 @@ def be_rank_of_the_loop(settings: Settings) -> None:
     labels = np.arange(batch)
     for _ in range(WARM_UP):
         backend.loss_value(backend.train_step(images, labels, 0.001))
-    world.comm.Barrier()
+    world.barrier()
     start = time.perf_counter()
     for _ in range(settings["steps"]):
         loss = backend.train_step(images, labels, 0.001)

@@ -149,12 +149,12 @@ def test_a_read_that_ends_late_changes_no_batch():
 
 
 class Ranks:
-    """An MPI world of one rank that gets to hear what the others say."""
+    """A world of one rank that gets to hear what the others say."""
 
     def __init__(self, *others: dict) -> None:
-        self.comm, self.others = self, others
+        self.others = others
 
-    def allgather(self, value):
+    def gather(self, value):
         return [value, *self.others]
 
 

@@ -19,7 +19,7 @@ class HorovodAllreduce(Way):
     in_place = False
 
     def __init__(self, job: Job) -> None:
-        self._comm = job.world.comm
+        self._comm = job.world.for_other_libraries()
         self._device = choose_device(job.world)
 
     def start(self) -> None:

@@ -31,7 +31,7 @@ class TensorFlowBackend(Backend):
 
     def __init__(self, job: Job) -> None:
         super().__init__(job)
-        hvd.init(job.world.comm)
+        hvd.init(job.world.for_other_libraries())
         job = self.job
         self.device = choose_device(job.world)
         if job.deterministic:

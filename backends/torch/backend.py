@@ -33,7 +33,7 @@ class TorchBackend(Backend):
 
     def __init__(self, job: Job) -> None:
         super().__init__(job)
-        hvd.init(job.world.comm)
+        hvd.init(job.world.for_other_libraries())
         torch.set_num_threads(job.threads)
         job = self.job
         self.device = choose_device(job.world)

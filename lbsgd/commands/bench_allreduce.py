@@ -176,6 +176,7 @@ def _report(world: "World", ways: list["Way"], sweep: "Sweep", rows: list["Measu
     """What --json prints. Collective."""
     from lbsgd.record.environment import describe_environment
 
+    about = ways[-1].environment()
     return {
         "schema": 1,
         "kind": "allreduce",
@@ -186,7 +187,7 @@ def _report(world: "World", ways: list["Way"], sweep: "Sweep", rows: list["Measu
             "cycle_time_ms": float(os.environ.get("HOROVOD_CYCLE_TIME", 1.0)),
             "fusion_threshold_bytes": int(os.environ.get("HOROVOD_FUSION_THRESHOLD", 128 * 2**20)),
         },
-        "environment": describe_environment(world, ways[-1].environment()),
+        "environment": describe_environment(about, mpi=world.mpi, hosts=world.hosts, devices=world.gather(about["device"])),
         "rows": [
             asdict(row) | {"type": sweep.datatype, "redop": "sum", "algbw": row.algbw, "busbw": row.busbw} for row in rows
         ],

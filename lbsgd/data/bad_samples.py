@@ -104,7 +104,7 @@ def exchange(world: "World", bad_samples: BadSamples) -> dict[int, tuple[str, st
     Raises TooManyBadSamples on all ranks.
     """
     found: dict[int, tuple[str, str]] = {}
-    for new in world.comm.allgather(bad_samples.take_new()):
+    for new in world.gather(bad_samples.take_new()):
         found |= new
     bad_samples.learn(found)
     return found

@@ -24,7 +24,7 @@ BARRIER_SECONDS = 0.1
 def allocation_of(world: World) -> Allocation:
     """The hosts and ranks that the launcher chose. Collective."""
     slots: dict[str, int] = {}
-    for host in world.comm.allgather(socket.gethostname()):
+    for host in world.gather(socket.gethostname()):
         slots[host] = slots.get(host, 0) + 1
     return Allocation(slots, world.launcher, "ranks")
 
@@ -55,19 +55,19 @@ def _trial(world: World, framework: str | None) -> meeting.Trial:
         try_out(world, framework, lambda **event: events.append(event))
     except LbsgdError as failure:
         error = None if isinstance(failure, FailedElsewhere) else str(failure)
-    errors = [text for text in world.comm.allgather(error) if text]
+    errors = [text for text in world.gather(error) if text]
     return meeting.Trial(meeting.way(framework), events, 1 if errors else 0, "\n".join(errors))
 
 
 def gather_facts(world: World, request: Request) -> dict[str, dict]:
-    """Sections by host, on rank 0; each host's first rank tells them. Collective."""
+    """Sections by host, on every rank; each host's first rank tells them. Collective."""
     question = world.broadcast(new_question(request, None))
     peers = tuple(host for host in world.hosts if host != socket.gethostname())
     with storage.marked(question.runs, question.mark) if world.is_first else nullcontext():
-        world.comm.Barrier()
+        world.barrier()
         own = dict(collect(replace(question, peers=peers))) if world.local_rank == 0 else None
-        everyone = world.comm.gather((socket.gethostname(), own, os.sched_getaffinity(0)))
-    facts = {host: sections for host, sections, _ in everyone or () if sections}
+        everyone = world.gather((socket.gethostname(), own, os.sched_getaffinity(0)))
+    facts = {host: sections for host, sections, _ in everyone if sections}
     for host, sections in facts.items():  # a launcher may have bound each rank to cores of its own
         sections["machine"]["cores"] = sorted(set.union(*(cores for name, _, cores in everyone if name == host)))
     return facts
@@ -75,7 +75,7 @@ def gather_facts(world: World, request: Request) -> dict[str, dict]:
 
 def clock_offsets(world: World) -> dict[str, clock.Offset]:
     """Bounds of how far each host's clock is ahead of rank 0's, read as all leave a barrier. Collective."""
-    world.comm.Barrier()
-    times = world.comm.allgather((socket.gethostname(), time.time()))
+    world.barrier()
+    times = world.gather((socket.gethostname(), time.time()))
     _, reference = times[0]
     return {host: (seconds - reference - BARRIER_SECONDS, seconds - reference + BARRIER_SECONDS) for host, seconds in times}

@@ -95,7 +95,7 @@ class Mpi4py(Way):
     def __init__(self, world: World, datatype: str) -> None:
         if datatype == "float16":
             raise UsageError("MPI has no float16, so mpi4py cannot sum it; add --through horovod")
-        self._comm = world.comm
+        self._comm = world.for_other_libraries()
 
     def start(self) -> None:
         """MPI was started with the world."""
@@ -179,7 +179,7 @@ def _measure(world: World, way: Way, sweep: Sweep, values: np.ndarray, in_place:
     wrong = None
     if sweep.check:
         found = way.to_array(way.collective(values, in_place)())
-        wrong = sum(world.comm.allgather(count_wrong(found, world.size)))
+        wrong = sum(world.gather(count_wrong(found, world.size)))
     return Measurement(
         through=way.name,
         ranks=world.size,
@@ -198,12 +198,12 @@ def _time(world: World, run: Callable[[], Any], sweep: Sweep) -> tuple[np.ndarra
     for _ in range(sweep.warm_up):
         run()
     stamps = np.empty(sweep.iterations + 1)
-    world.comm.Barrier()
+    world.barrier()
     stamps[0] = time.perf_counter()
     for iteration in range(sweep.iterations):
         run()
         stamps[iteration + 1] = time.perf_counter()
-    slowest = np.max(world.comm.allgather(np.diff(stamps)), axis=0)
+    slowest = np.max(world.gather(np.diff(stamps)), axis=0)
     return slowest, world.max(stamps[-1] - stamps[0])
 
 

@@ -44,7 +44,7 @@ def time_alone(
     for step in take_steps(backend, batches, schedule, range(start, stop), communicate=False):
         taken.append(step.busy_seconds)
         if len(taken) == SETTLING_STEPS:
-            world.comm.Barrier()  # a rank that still traces its graph would take the cores of one that is timed
+            world.barrier()  # a rank that still traces its graph would take the cores of one that is timed
         if len(taken) >= SETTLING_STEPS + steps and sum(taken) >= LEAST_SECONDS:
             break
     batches.close()
@@ -90,7 +90,7 @@ def summarise(world: World, times: StepTimes, alone: float | None, images_per_st
     """
     if not world.broadcast(bool(times.seconds)):
         return None
-    everyone = world.comm.allgather((*times.summary(), alone))
+    everyone = world.gather((*times.summary(), alone))
     step, data, other, busy = (fmean(column) for column in list(zip(*everyone, strict=True))[:4])
     per_worker = images_per_step / step
     p50, p90, p99 = np.percentile(np.array(times.seconds) * 1000, (50, 90, 99))

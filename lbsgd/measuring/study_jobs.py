@@ -107,7 +107,9 @@ def measure_as_rank(world: World, study: Path, framework: str) -> dict[str, Any]
         repeats = measure(world, backend, batches, plan.schedule, plan.global_batch, rounds)
     except LbsgdError as error:  # of this rank alone: the others wait for it, and would wait for ever
         print(f"Error: rank {world.rank} on {socket.gethostname()}: {error}", file=sys.stderr, flush=True)
-        world.comm.Abort(error.exit_code)
+        world.abort(error.exit_code)
     finally:
         batches.close()
-    return {"repeats": repeats, "environment": describe_environment(world, backend.environment())}
+    about = backend.environment()
+    where = {"mpi": world.mpi, "hosts": world.hosts, "devices": world.gather(about["device"])}
+    return {"repeats": repeats, "environment": describe_environment(about, **where)}

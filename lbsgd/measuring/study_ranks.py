@@ -44,7 +44,7 @@ def measure(
     state = backend.export_state()
 
     def take(count: int, communicate: bool) -> list[Step]:
-        world.comm.Barrier()
+        world.barrier()
         constant = _Constant(schedule.lr(0))
         return list(take_steps(backend, batches, constant, [next(position) for _ in range(count)], communicate=communicate))
 
@@ -84,7 +84,7 @@ class _Constant:
 
 def _time(world: World, exchange, count: int) -> float:
     """Mean milliseconds of `exchange` on the slowest rank. Collective."""
-    world.comm.Barrier()
+    world.barrier()
     start = time.perf_counter()
     for _ in range(count):
         exchange()
@@ -102,7 +102,7 @@ def _gather(
         "data_ms": 1000 * fmean(step.data_seconds for step in whole),
         "other_ms": 1000 * fmean(step.other_seconds for step in whole),
     }
-    everyone = world.comm.allgather((own, [1000 * step.seconds for step in whole]))
+    everyone = world.gather((own, [1000 * step.seconds for step in whole]))
     return {
         "step_ms": laps_of_all([steps for _, steps in everyone]),
         "images_per_step": images_per_step,

@@ -34,7 +34,7 @@ def together(world: World, action: Callable[[], Result]) -> Result:
         result = action()
     except LbsgdError as failure:
         error = failure
-    codes = world.comm.allgather(error.exit_code if error else None)
+    codes = world.gather(error.exit_code if error else None)
     failed = [rank for rank, code in enumerate(codes) if code is not None]
     if not failed:
         return result
@@ -63,7 +63,7 @@ def require_agreement(world: World, facts: dict[str, Any]) -> None:
     facts: names to JSON values; nested ones are compared leaf by leaf.
     Raises EnvironmentNotReady on rank 0, with each difference from it, at most five of them; FailedElsewhere on the others.
     """
-    found = differences(world.comm.allgather((socket.gethostname(), flatten(facts))))
+    found = differences(world.gather((socket.gethostname(), flatten(facts))))
     if not found:
         return
     if not world.is_first:

@@ -36,7 +36,7 @@ def leave_together(world: World, error: Exception, folder: Path | None, *, begun
     if folder is not None:
         _write(world, error, folder, text)
     if world.size > 1:
-        world.comm.Abort(code)
+        world.abort(code)
     sys.stdout.flush()
     os._exit(code)  # Horovod's and MPI's exit handlers may wait for ranks that are gone
 

@@ -13,10 +13,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
 from lbsgd.errors import EnvironmentNotReady
+
+Value = TypeVar("Value")
 
 # Launcher -> the variables in which it tells a process how many ranks it started; the first that is set counts.
 SIZES = {"mpirun": "OMPI_COMM_WORLD_SIZE", "hydra": "PMI_SIZE", "srun": "SLURM_STEP_NUM_TASKS", "horovodrun": "HOROVOD_SIZE"}
@@ -66,15 +69,35 @@ def _bind_mpi() -> None:
             return
 
 
+class Communicator(Protocol):
+    """What lbsgd asks of MPI: the methods of mpi4py's communicator that World calls. All but Abort are collective."""
+
+    def allgather(self, sendobj: Any) -> list[Any]:
+        """The ranks' objects, by rank."""
+
+    def bcast(self, obj: Any) -> Any:
+        """Rank 0's object."""
+
+    def Allreduce(self, sendbuf: np.ndarray, recvbuf: np.ndarray) -> None:
+        """Write the element-wise sum of the ranks' arrays into `recvbuf`."""
+
+    def Barrier(self) -> None:
+        """Return once every rank has come here."""
+
+    def Abort(self, errorcode: int) -> None:
+        """End all ranks."""
+
+
 @dataclass(frozen=True)
 class World:
-    """This process among its ranks. `comm` is mpi4py's MPI_COMM_WORLD."""
+    """This process among its ranks. mpi: the MPI library's name and version."""
 
     rank: int
     size: int
     local_rank: int
     local_size: int
-    comm: object
+    _communicator: Communicator
+    mpi: str = ""
 
     @property
     def is_first(self) -> bool:
@@ -83,21 +106,37 @@ class World:
     @cached_property
     def hosts(self) -> list[str]:
         """The host names of all ranks, each once, in rank order. Collective at the first use."""
-        return list(dict.fromkeys(self.comm.allgather(socket.gethostname())))
+        return list(dict.fromkeys(self.gather(socket.gethostname())))
 
     def sum(self, values: np.ndarray) -> np.ndarray:
         """The element-wise sum over all ranks of an array of the same shape and dtype. Collective."""
         total = np.empty_like(values)
-        self.comm.Allreduce(values, total)
+        self._communicator.Allreduce(values, total)
         return total
 
     def max(self, value: int | float) -> int | float:
         """The largest of the ranks' numbers. Collective."""
-        return max(self.comm.allgather(value))
+        return max(self.gather(value))
 
-    def broadcast(self, value):
+    def gather(self, value: Value) -> list[Value]:
+        """The ranks' values, by rank, on every rank. Collective."""
+        return self._communicator.allgather(value)
+
+    def broadcast(self, value: Value) -> Value:
         """Rank 0's value, on every rank. Collective."""
-        return self.comm.bcast(value)
+        return self._communicator.bcast(value)
+
+    def barrier(self) -> None:
+        """Return once every rank has come here. Collective."""
+        self._communicator.Barrier()
+
+    def abort(self, exit_code: int) -> None:
+        """End all ranks at once with this exit code."""
+        self._communicator.Abort(exit_code)
+
+    def for_other_libraries(self) -> Any:
+        """mpi4py's communicator, for a library that speaks MPI itself, such as Horovod."""
+        return self._communicator
 
     @property
     def launcher(self) -> str:
@@ -129,6 +168,7 @@ def connect() -> World:
             "mpirun of the environment, horovodrun --mpi, or srun --mpi=pmix"
         )
     node = comm.Split_type(MPI.COMM_TYPE_SHARED)
-    world = World(comm.rank, comm.size, node.rank, node.size, comm)
+    library = MPI.Get_library_version().partition(",")[0].strip("\0 \n")
+    world = World(comm.rank, comm.size, node.rank, node.size, comm, library)
     node.Free()
     return world

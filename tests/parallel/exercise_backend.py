@@ -38,7 +38,7 @@ def steps(backend, count, **options):
 def replicas_equal(backend):
     state = backend.export_state()
     digest = [float(np.sum(a, dtype=np.float64)) for a in (*state.model.values(), *state.velocity.values())]
-    return all(other == digest for other in world.comm.allgather(digest))
+    return all(other == digest for other in world.gather(digest))
 
 
 report = {}
@@ -58,7 +58,7 @@ after = backend.export_state()
 trained = before.velocity.keys()
 report["overflow"] = {
     "unchanged": all(np.array_equal(before.model[name], after.model[name]) for name in trained),
-    "scale": min(world.comm.allgather(after.loss_scale["scale"])) / 2.0**100,
+    "scale": min(world.gather(after.loss_scale["scale"])) / 2.0**100,
 }
 
 backend = backend_for()
@@ -88,7 +88,7 @@ try:
 except CheckpointError as error:
     report["other_model"] = str(error)
 
-report["automatic"] = world.comm.allgather(backend_for("precision=auto").job.recipe.precision)
+report["automatic"] = world.gather(backend_for("precision=auto").job.recipe.precision)
 
 
 def compiled_losses():

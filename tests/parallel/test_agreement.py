@@ -34,7 +34,7 @@ for name, case in CASES.items():
         outcomes[name] = case()
     except LbsgdError as error:
         outcomes[name] = [type(error).__name__, error.exit_code, str(error)]
-everyone = world.comm.gather(outcomes)
+everyone = world.gather(outcomes)
 if world.is_first:
     pathlib.Path(sys.argv[1]).write_text(json.dumps({name: [one[name] for one in everyone] for name in CASES}))
 """
