@@ -40,7 +40,7 @@ class Loop:
             iterations,
             Reading(threads=1),
         )
-        *_, last = take_steps(self.backend, batches, self.schedule, iterations)
+        *_, last = take_steps(self.backend, batches, self.schedule.lr, iterations)
         batches.close()
         self.position = iterations.stop
         return last.loss

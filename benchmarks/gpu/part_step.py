@@ -204,7 +204,7 @@ def lbsgd_loop(world: World, device: torch.device, shape: Shape, compile: str, c
     batches, position = ready_batches(backend, shape), count()
 
     def take(steps: int) -> None:
-        for _ in take_steps(backend, batches, schedule, [next(position) for _ in range(steps)]):
+        for _ in take_steps(backend, batches, schedule.lr, [next(position) for _ in range(steps)]):
             pass
         synchronize(device)
 

@@ -13,7 +13,6 @@ import numpy as np
 from lbsgd.backends.contract import Backend
 from lbsgd.data.batch import Batch
 from lbsgd.measuring.steps import Step, take_steps
-from lbsgd.policy.schedule import Schedule
 from lbsgd.ranks.world import World
 
 METHOD = "communication-off"
@@ -27,7 +26,7 @@ LEAST_SECONDS = 3.0
 def time_alone(
     world: World,
     backend: Backend,
-    schedule: Schedule,
+    learning_rate: Callable[[int], float],
     start_batches: Callable[[], Iterator[Batch]],
     start: int,
     stop: int,
@@ -41,7 +40,7 @@ def time_alone(
     state = backend.export_state()
     batches = start_batches()
     taken: list[float] = []
-    for step in take_steps(backend, batches, schedule, range(start, stop), communicate=False):
+    for step in take_steps(backend, batches, learning_rate, range(start, stop), communicate=False):
         taken.append(step.busy_seconds)
         if len(taken) == SETTLING_STEPS:
             world.barrier()  # a rank that still traces its graph would take the cores of one that is timed

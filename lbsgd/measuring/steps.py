@@ -2,12 +2,11 @@
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from lbsgd.backends.contract import Backend
 from lbsgd.data.batch import Batch
-from lbsgd.policy.schedule import Schedule
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,7 @@ class Step:
 def take_steps(
     backend: Backend,
     batches: Iterator[Batch],
-    schedule: Schedule,
+    learning_rate: Callable[[int], float],
     iterations: Iterable[int],
     *,
     communicate: bool = True,
@@ -47,10 +46,10 @@ def take_steps(
 
     def finish() -> Step:
         nonlocal lap, data_seconds, other_seconds
-        iteration, learning_rate, loss = pending.popleft()
+        iteration, rate, loss = pending.popleft()
         value = backend.loss_value(loss)
         now = time.perf_counter()
-        step = Step(iteration, learning_rate, value, now - lap, data_seconds, other_seconds)
+        step = Step(iteration, rate, value, now - lap, data_seconds, other_seconds)
         lap, data_seconds, other_seconds = now, 0.0, 0.0
         return step
 
@@ -58,9 +57,9 @@ def take_steps(
         asked = time.perf_counter()
         batch = next(batches)
         data_seconds += time.perf_counter() - asked
-        learning_rate = schedule.lr(iteration)
-        loss = backend.train_step(batch.images, batch.labels, learning_rate, communicate)
-        pending.append((iteration, learning_rate, loss))
+        rate = learning_rate(iteration)
+        loss = backend.train_step(batch.images, batch.labels, rate, communicate)
+        pending.append((iteration, rate, loss))
         if len(pending) > behind:
             yield finish()
             other_seconds += time.perf_counter() - lap

@@ -104,7 +104,7 @@ def measure_as_rank(world: World, study: Path, framework: str) -> dict[str, Any]
     )
     rounds = Rounds(warm_up=settings["warm_up"], steps=settings["steps"], repeats=settings["repeats"])
     try:
-        repeats = measure(world, backend, batches, plan.schedule, plan.global_batch, rounds)
+        repeats = measure(world, backend, batches, plan.schedule.lr(0), plan.global_batch, rounds)
     except LbsgdError as error:  # of this rank alone: the others wait for it, and would wait for ever
         print(f"Error: rank {world.rank} on {socket.gethostname()}: {error}", file=sys.stderr, flush=True)
         world.abort(error.exit_code)

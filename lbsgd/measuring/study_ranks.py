@@ -15,7 +15,6 @@ import numpy as np
 from lbsgd.backends.contract import Backend
 from lbsgd.data.batch import Batch
 from lbsgd.measuring.steps import Step, take_steps
-from lbsgd.policy.schedule import Schedule
 from lbsgd.ranks.world import World
 
 ROUND_SECONDS = 5.0
@@ -32,12 +31,12 @@ class Rounds:
 
 
 def measure(
-    world: World, backend: Backend, batches: Iterator[Batch], schedule: Schedule, images_per_step: int, rounds: Rounds
+    world: World, backend: Backend, batches: Iterator[Batch], learning_rate: float, images_per_step: int, rounds: Rounds
 ) -> list[dict[str, Any]]:
     """A measurement for each round: step_ms of all ranks together, allreduce_ms, and means by rank. Collective.
 
-    images_per_step: of all ranks. Times in milliseconds. The learning rate is the schedule's first throughout, so that the
-    loss stays finite whatever is measured. One rank has nobody to communicate with: its steps are measured once.
+    images_per_step: of all ranks. Times in milliseconds. learning_rate: throughout; small enough that the loss stays finite
+    whatever is measured. One rank has nobody to communicate with: its steps are measured once.
     """
     gradient_bytes, exchange = backend.gradient_exchange()
     position = iter(range(1 << 40))
@@ -45,8 +44,8 @@ def measure(
 
     def take(count: int, communicate: bool) -> list[Step]:
         world.barrier()
-        constant = _Constant(schedule.lr(0))
-        return list(take_steps(backend, batches, constant, [next(position) for _ in range(count)], communicate=communicate))
+        iterations = [next(position) for _ in range(count)]
+        return list(take_steps(backend, batches, lambda _: learning_rate, iterations, communicate=communicate))
 
     def take_alone(count: int) -> list[Step]:
         taken = take(count, communicate=False)
@@ -70,16 +69,6 @@ def _steps_in_a_round(world: World, settled: list[Step]) -> int:
     """As many as fill ROUND_SECONDS at the median pace, within LEAST_STEPS and MOST_STEPS; the same on all ranks."""
     pace = median(step.seconds for step in settled)
     return world.broadcast(max(LEAST_STEPS, min(MOST_STEPS, round(ROUND_SECONDS / pace))))
-
-
-@dataclass(frozen=True)
-class _Constant:
-    """A schedule of one learning rate."""
-
-    rate: float
-
-    def lr(self, _: int) -> float:
-        return self.rate
 
 
 def _time(world: World, exchange, count: int) -> float:

@@ -132,7 +132,7 @@ class _Training:
         if run.efficiency_steps and run.start < run.stop:
             self.reporter.say("timing each worker with communication off ...")
             self.alone = time_alone(
-                run.world, run.backend, self.schedule, self._batches, run.start, run.stop, run.efficiency_steps
+                run.world, run.backend, self.schedule.lr, self._batches, run.start, run.stop, run.efficiency_steps
             )
         batches = self._batches()
         if run.record and run.profile:
@@ -162,7 +162,7 @@ class _Training:
         position = run.start
         while position < run.stop:
             end = min(run.stop, (position // length + 1) * length)
-            steps = take_steps(run.backend, batches, self.schedule, range(position, end))
+            steps = take_steps(run.backend, batches, self.schedule.lr, range(position, end))
             for step in self.recorder.watch(steps, position) if self.recorder else steps:
                 self._count(step, last=step.iteration == end - 1)
             position = end

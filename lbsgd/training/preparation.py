@@ -191,6 +191,7 @@ def _facts(world: World, request: Request, plan: Plan, backend: Backend) -> dict
     """The parts of run.json that are known before the first step. Collective."""
     schedule = plan.schedule
     about = backend.environment()
+    where = {"mpi": world.mpi, "hosts": world.hosts, "devices": world.gather(about["device"])}
     return {
         "framework": backend.framework,
         "command": shlex.join(["lbsgd", *sys.argv[1:]]),
@@ -217,9 +218,7 @@ def _facts(world: World, request: Request, plan: Plan, backend: Backend) -> dict
         "scaling": None,
         "scaling_baseline": None,
         "final": None,
-        "environment": environment.describe_environment(
-            about, mpi=world.mpi, hosts=world.hosts, devices=world.gather(about["device"])
-        ),
+        "environment": environment.describe_environment(about, **where),
     }
 
 
