@@ -8,10 +8,16 @@ from lbsgd.launch.horovod.installed import require_horovod
 FRAMEWORKS = ("torch", "tensorflow")
 
 
-def load(framework: str, job: Job) -> Backend:
-    """Import a framework and build its replica for `job`. The only place that chooses.
+def require(framework: str) -> None:
+    """Raise EnvironmentNotReady when the framework is not installed or Horovod was not built for it; nothing is imported."""
+    if framework in FRAMEWORKS:
+        require_horovod(framework)
 
-    Raises EnvironmentNotReady when the framework is not installed or Horovod was not built for it.
+
+def load(framework: str, job: Job) -> Backend:
+    """Import a backend and build its replica for `job`. The only place that chooses.
+
+    framework: one of FRAMEWORKS, or "reference". Raises EnvironmentNotReady as `require` does.
     """
-    require_horovod(framework)
+    require(framework)
     return importlib.import_module(f"lbsgd.backends.{framework}.backend").create(job)

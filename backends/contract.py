@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from lbsgd.errors import UsageError
+from lbsgd.models import LIBRARIES, library_model
 from lbsgd.models.state import State
 from lbsgd.policy.recipe import Recipe
 from lbsgd.ranks.world import World
@@ -73,7 +74,13 @@ class Backend(ABC):
     """Whether the device works behind the host, so that a loss is best read one step later."""
 
     def __init__(self, job: Job) -> None:
-        """Collective. A recipe's precision "auto" becomes one that all ranks are fast in: `self.job.recipe` has it."""
+        """Collective. A recipe's precision "auto" becomes one that all ranks are fast in: `self.job.recipe` has it.
+
+        Raises UsageError for a model of another framework, and for a precision that this one does not have.
+        """
+        library = library_model(job.recipe.model)
+        if library and LIBRARIES[library[0]] != self.framework:
+            raise UsageError(f"model {job.recipe.model!r} is for --framework {LIBRARIES[library[0]]}, not {self.framework}")
         if job.recipe.precision == "auto":
             fastest = set(job.world.gather(self.fastest_precision(job)))
             precision = fastest.pop() if len(fastest) == 1 else "fp32"

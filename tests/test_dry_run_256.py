@@ -4,12 +4,10 @@ A rank is a thread, and what joins them a double of mpi4py's communicator: Open 
 in the time of a test. tests/parallel/test_many_ranks.py has 32 real ones.
 """
 
-import copy
 import json
 import socket
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import numpy as np
@@ -19,7 +17,7 @@ from lbsgd.data import open_dataset
 from lbsgd.data.bad_samples import FAIL, BadSamples
 from lbsgd.data.batch import Reading, Share, in_ordinary_memory
 from lbsgd.data.loader import training_batches
-from lbsgd.errors import DataError, EnvironmentNotReady, LbsgdError
+from lbsgd.errors import DataError, EnvironmentNotReady
 from lbsgd.measuring.efficiency import SETTLING_STEPS, StepTimes, summarise
 from lbsgd.measuring.steps import Step
 from lbsgd.policy.order import Order
@@ -30,28 +28,10 @@ from lbsgd.ranks.world import World
 from lbsgd.record.run_record import RunRecord, read_run
 from lbsgd.training.evaluation import Evaluation, evaluate
 
+from .doubles import alone_world, on_ranks
+
 IMAGENET = 1281167
 RANKS, HOSTS, PER_HOST = 256, 32, 8
-
-
-class Communicator:
-    """One rank's end of what joins the threads: the methods of mpi4py's communicator that lbsgd calls on many ranks."""
-
-    def __init__(self, rank: int, slots: list, meeting: threading.Barrier) -> None:
-        self.rank, self.slots, self.meeting = rank, slots, meeting
-
-    def allgather(self, value):
-        self.slots[self.rank] = copy.deepcopy(value)  # the sender's own object stays with it
-        self.meeting.wait()
-        gathered = list(self.slots)
-        self.meeting.wait()
-        return gathered
-
-    def bcast(self, value):
-        return self.allgather(value)[0]
-
-    def Allreduce(self, values: np.ndarray, total: np.ndarray) -> None:
-        total[:] = np.sum(self.allgather(values), axis=0)
 
 
 def host_of(rank: int) -> str:
@@ -61,25 +41,8 @@ def host_of(rank: int) -> str:
 @pytest.fixture
 def on_all_ranks(monkeypatch) -> Callable:
     """on_all_ranks(action): what action(world) returned or raised on each of the 256 ranks."""
-
-    def be_rank(action: Callable, rank: int, slots: list, meeting: threading.Barrier):
-        threading.current_thread().name = host_of(rank)
-        world = World(rank, RANKS, rank % PER_HOST, PER_HOST, Communicator(rank, slots, meeting))
-        try:
-            return action(world)
-        except LbsgdError as error:
-            return error
-        except BaseException:
-            meeting.abort()
-            raise
-
-    def on_all_ranks(action: Callable) -> list:
-        slots, meeting = [None] * RANKS, threading.Barrier(RANKS, timeout=60)
-        with ThreadPoolExecutor(RANKS) as threads:
-            return list(threads.map(lambda rank: be_rank(action, rank, slots, meeting), range(RANKS)))
-
-    monkeypatch.setattr(socket, "gethostname", lambda: threading.current_thread().name)
-    return on_all_ranks
+    monkeypatch.setattr(socket, "gethostname", lambda: host_of(int(threading.current_thread().name)))
+    return lambda action: on_ranks(RANKS, action, local_size=PER_HOST)
 
 
 def test_plan_has_the_papers_numbers(lbsgd):
@@ -135,7 +98,7 @@ def test_256_ranks_count_every_validation_image_once(on_all_ranks, digits):
     def count(world: World) -> Evaluation:
         return evaluate(CallsAllOdd(), images, load_recipe("demo"), world, Reading(threads=1), BadSamples(FAIL))
 
-    alone = count(World(0, 1, 0, 1, Communicator(0, [None], threading.Barrier(1))))
+    alone = count(alone_world())
     assert alone.samples == len(images) > RANKS
     assert on_all_ranks(count) == [alone] * RANKS
 

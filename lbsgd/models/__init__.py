@@ -8,7 +8,7 @@ from lbsgd.models.resnet import IMAGENET_BLOCKS, SMALL_BLOCKS, imagenet_resnet, 
 
 MODELS = (*IMAGENET_BLOCKS, *SMALL_BLOCKS)
 # Networks of another library, known to one framework only: prefix -> framework.
-LIBRARIES = {"timm": "torch", "keras": "tensorflow"}
+LIBRARIES = {"timm": "torch", "keras": "tensorflow", "reference": "reference"}
 
 
 def library_model(name: str) -> tuple[str, str] | None:

@@ -5,13 +5,12 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lbsgd.backends import Job, load
+from lbsgd.backends import Job, load, require
 from lbsgd.backends.contract import Backend
 from lbsgd.data import open_dataset
 from lbsgd.data.bad_samples import BadSamplePolicy
 from lbsgd.data.batch import Reading
 from lbsgd.errors import CheckpointError, UsageError
-from lbsgd.launch.horovod.installed import require_horovod
 from lbsgd.models.state import State
 from lbsgd.policy.plan import Plan, make_plan
 from lbsgd.policy.recipe import Recipe
@@ -120,7 +119,7 @@ def prepare(world: World, request: Request) -> Run:
             "data": {"train": dataset.train.digest, "val": dataset.validation.digest},
         },
     )
-    together(world, lambda: require_horovod(request.framework))  # loading takes seconds: refuse before, leaving no folder
+    together(world, lambda: require(request.framework))  # loading takes seconds: refuse before, leaving no folder
     record = together(world, lambda: _open_record(request, plan) if world.is_first else None)
     job = Job(
         recipe=plan.recipe,

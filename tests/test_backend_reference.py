@@ -1,0 +1,161 @@
+"""The reference backend keeps the contract of backends, on ranks that are threads: no MPI, no framework, milliseconds."""
+
+import numpy as np
+import pytest
+
+from lbsgd.backends import Job, load
+from lbsgd.errors import CheckpointError, UsageError
+from lbsgd.models.state import State
+from lbsgd.policy.recipe import load_recipe
+from lbsgd.ranks.world import World
+
+from .doubles import alone_world, on_ranks
+
+MODELS = ("reference:softmax", "reference:two-layer")
+N, SIZE, CLASSES = 6, 4, 3
+
+
+def images_of(samples: range) -> tuple[np.ndarray, np.ndarray]:
+    """Images of noise, brighter the higher their label."""
+    random = np.random.default_rng(0)
+    labels = np.arange(64) % CLASSES
+    images = random.integers(0, 150, (64, SIZE, SIZE, 3)) + 50 * labels[:, None, None, None]
+    return images[samples].astype(np.uint8), labels[samples].astype(np.int64)
+
+
+def backend_on(world: World, model: str = MODELS[1], accumulate: int = 1, classes: int = CLASSES, *overrides: str):
+    values = [f"model={model}", f"batch_per_worker={N}", f"images.size={SIZE}", *overrides]
+    backend = load("reference", Job(recipe=load_recipe("demo", values), classes=classes, world=world, accumulate=accumulate))
+    backend.broadcast()
+    return backend
+
+
+def losses_of(backend, count: int = 10, communicate: bool = True) -> list[float]:
+    """Of steps that each take the same global batch, of which the rank takes its share."""
+    own = N * backend.job.accumulate
+    images, labels = images_of(range(backend.job.world.rank * own, (backend.job.world.rank + 1) * own))
+    return [backend.loss_value(backend.train_step(images, labels, 0.05, communicate)) for _ in range(count)]
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_gradient_is_the_slope_of_the_loss(model):
+    network = backend_on(alone_world(), model).network
+    random = np.random.default_rng(1)
+    x, targets = random.normal(size=(N, SIZE**2 * 3)), np.eye(CLASSES)[random.integers(0, CLASSES, N)]
+    _, gradient = network.loss_and_gradient(x, targets, momentum=0.1)
+    for name, array in network.parameters.items():
+        for place in list(np.ndindex(array.shape))[:: max(1, array.size // 7)]:
+            losses = []
+            for nudge in (1e-6, -2e-6):
+                array[place] += nudge
+                losses.append(network.loss_and_gradient(x, targets, momentum=0.1)[0])
+            array[place] += 1e-6
+            assert (losses[0] - losses[1]) / 2e-6 == pytest.approx(gradient[name][place], abs=1e-7), (name, place)
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("ranks", [1, 2, 4])
+def test_virtual_workers_train_alike_on_any_number_of_ranks(model, ranks):
+    def train(world: World) -> tuple[list[float], State]:
+        backend = backend_on(world, model, 4 // world.size)
+        losses = losses_of(backend)
+        backend.average_batch_norm()
+        return losses, backend.export_state()
+
+    [(alone, expected)] = on_ranks(1, train)
+    results = on_ranks(ranks, train)
+    np.testing.assert_allclose(np.mean([losses for losses, _ in results], axis=0), alone, rtol=1e-12)
+    assert alone[-1] < 0.9 * alone[0]
+    for _, state in results:
+        for found, wanted in ((state.model, expected.model), (state.velocity, expected.velocity)):
+            for name in wanted:
+                np.testing.assert_allclose(found[name], wanted[name], rtol=1e-9, atol=1e-12, err_msg=name)
+
+
+def test_without_communication_replicas_part_and_a_broadcast_unites_them():
+    def train(world: World) -> list[np.ndarray]:
+        backend = backend_on(world)
+        losses_of(backend, 2, communicate=False)
+        apart = backend.export_state().model["fc.weight"]
+        backend.broadcast()
+        return [apart, *backend.export_state().model.values(), *backend.export_state().velocity.values()]
+
+    one, other = on_ranks(2, train)
+    assert not np.array_equal(one[0], other[0])
+    assert all(np.array_equal(a, b) for a, b in zip(one[1:], other[1:], strict=True))
+
+
+def test_running_statistics_differ_until_they_are_averaged():
+    def train(world: World) -> tuple[np.ndarray, np.ndarray]:
+        backend = backend_on(world)
+        losses_of(backend, 2)
+        before = backend.export_state().model["bn.running_mean"]
+        backend.average_batch_norm()
+        return before, backend.export_state().model["bn.running_mean"]
+
+    (before, after), (other_before, other_after) = on_ranks(2, train)
+    assert not np.array_equal(before, other_before)
+    assert np.array_equal(after, other_after)
+    np.testing.assert_allclose(after, (before + other_before) / 2)
+
+
+def test_a_state_that_is_put_back_goes_on_bitwise():
+    backend, other = backend_on(alone_world()), backend_on(alone_world())
+    losses_of(backend, 3)
+    other.import_state(backend.export_state())
+    assert losses_of(other, 3) == losses_of(backend, 3)
+
+
+def test_an_exported_state_is_a_copy():
+    backend = backend_on(alone_world())
+    state = backend.export_state()
+    before = {name: array.copy() for name, array in state.model.items()}
+    losses_of(backend, 1)
+    assert all(np.array_equal(state.model[name], before[name]) for name in before)
+
+
+def test_evaluation_counts_valid_images_only():
+    backend = backend_on(alone_world())
+    images, labels = images_of(range(8))
+    assert backend.evaluate(images, labels, 5) == backend.evaluate(images[:5], labels[:5], 5)
+    wrong, loss = backend.evaluate(images, labels, 8)
+    assert 0 <= wrong <= 8
+    assert loss > 0
+
+
+def test_weight_decay_is_not_for_batch_norm():
+    def after_a_step(decay: float) -> dict[str, np.ndarray]:
+        backend = backend_on(alone_world(), MODELS[1], 1, CLASSES, f"optimizer.weight_decay={decay}")
+        losses_of(backend, 1)
+        return backend.export_state().model
+
+    without, with_decay = after_a_step(0.0), after_a_step(0.1)
+    same = {name for name in without if np.array_equal(without[name], with_decay[name])}
+    assert same == {"bn.weight", "bn.bias", "bn.running_mean", "bn.running_var", "fc.bias"}  # the bias is 0 at first
+
+
+def test_a_state_of_another_model_is_refused():
+    backend = backend_on(alone_world())
+    with pytest.raises(CheckpointError, match=r"fc.weight has shape \[3, 16\], here \[7, 16\]"):
+        backend_on(alone_world(), MODELS[1], 1, 7).import_state(backend.export_state())
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("timm:resnet18d", "is for --framework torch, not reference"),
+        ("keras:MobileNet", "is for --framework tensorflow, not reference"),
+        ("reference:transformer", "it has reference:softmax and reference:two-layer"),
+        ("resnet18", "it has reference:softmax and reference:two-layer"),
+    ],
+)
+def test_a_model_of_another_framework_is_refused_by_name(model, message):
+    with pytest.raises(UsageError, match=message) as error:
+        backend_on(alone_world(), model)
+    assert model in str(error.value)
+
+
+def test_a_precision_that_it_does_not_have_is_refused():
+    with pytest.raises(UsageError, match="no precision 'bf16'; it has fp32"):
+        backend_on(alone_world(), MODELS[0], 1, CLASSES, "precision=bf16")
+    assert backend_on(alone_world(), MODELS[0], 1, CLASSES, "precision=auto").job.recipe.precision == "fp32"
