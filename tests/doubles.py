@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from lbsgd.errors import LbsgdError
-from lbsgd.ranks.world import World
+from lbsgd.ranks.world import World, hosts_of
 
-TIMEOUT = 60.0
+TIMEOUT = 20.0
 """Seconds after which a rank that waits for others gives up, and the test fails."""
 
 
@@ -43,7 +43,7 @@ class ThreadCommunicator:
 
 def alone_world() -> World:
     """The world of a process that nobody launched."""
-    return World(0, 1, 0, 1, ThreadCommunicator(0, [None], threading.Barrier(1)))
+    return World(0, 1, 0, 1, ThreadCommunicator(0, [None], threading.Barrier(1)), ["localhost"])
 
 
 def on_ranks(count: int, action: Callable[[World], Any], local_size: int | None = None) -> list[Any]:
@@ -58,7 +58,8 @@ def on_ranks(count: int, action: Callable[[World], Any], local_size: int | None 
         threading.current_thread().name = str(rank)
         communicator = ThreadCommunicator(rank, slots, meeting)
         try:
-            return action(World(rank, count, rank % local_size, local_size, communicator))
+            hosts = hosts_of(communicator)
+            return action(World(rank, count, rank % local_size, local_size, communicator, hosts))
         except LbsgdError as error:
             return error
         except BaseException:

@@ -82,7 +82,7 @@ def raised(action, *arguments) -> str:
 def error_lines(monkeypatch) -> set[str]:
     """What commands say as they leave."""
     others = [(f"node{1 + rank // 8}", {"versions.torch": "2.12.0" if rank == 8 else "2.13.0"}) for rank in range(9)]
-    world = World(0, 9, 0, 8, SimpleNamespace(allgather=lambda own: others))
+    world = World(0, 9, 0, 8, SimpleNamespace(allgather=lambda own: others), [])
     monkeypatch.setattr(installed, "horovod_distribution", lambda: None)
     unreadable = UnreadableSample("train/n01440764/x.JPEG", "image file is truncated")
     return {

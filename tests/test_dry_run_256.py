@@ -151,7 +151,7 @@ def timed(world: World, folder) -> None:
         record = RunRecord.create(folder)
         plan = make_plan(load_recipe("goyal2017"), world_size=world.size, samples=IMAGENET)
         facts = {"framework": "torch", "recipe": plan.recipe.model_dump(mode="json")}
-        record.begin(0, facts | {"world": {"size": world.size, "local_size": world.local_size, "hosts": hosts}})
+        record.begin(0, facts | {"world": {"size": world.size, "local_size": world.local_size, "hosts": world.hosts}})
         record.update(**measured)
         record.end("done")
 

@@ -8,7 +8,7 @@ import pytest
 
 from lbsgd.errors import EnvironmentNotReady, UsageError
 from lbsgd.record import loggers
-from lbsgd.record.loggers import Sinks, open_sinks, parse_sinks
+from lbsgd.record.loggers import Loggers, open_loggers, parse_loggers
 
 FACTS = {
     "framework": "torch",
@@ -24,24 +24,24 @@ def warnings() -> list[str]:
     return []
 
 
-def log_some(log: Sinks, steps: range) -> None:
+def log_some(log: Loggers, steps: range) -> None:
     for step in steps:
         log.log("step", {"step": step, "epoch": step / 10, "lr": 0.1, "loss": 1.0 / (step + 1)})
     log.log("eval", {"step": steps[-1], "epoch": 1.0, "top1_error": 0.25, "samples": 100})
 
 
 def test_names_are_checked(monkeypatch):
-    assert parse_sinks("") == ()
+    assert parse_loggers("") == ()
     with pytest.raises(UsageError, match="--log-to 'wandb': give tensorboard or mlflow"):
-        parse_sinks("wandb")
+        parse_loggers("wandb")
     monkeypatch.setattr(loggers, "PACKAGES", {"tensorboard": "no_such_package"})
     with pytest.raises(EnvironmentNotReady, match=r"needs no_such_package; pip install 'lbsgd\[tensorboard\]'"):
-        parse_sinks("tensorboard")
+        parse_loggers("tensorboard")
 
 
 def test_tensorboard_has_the_numbers_and_the_parameters(hostile_dir, warnings):
     pytest.importorskip("tensorboardX", reason="needs lbsgd[tensorboard]")
-    log = open_sinks(parse_sinks("tensorboard, tensorboard"), hostile_dir, FACTS, 0, warnings.append)
+    log = open_loggers(parse_loggers("tensorboard, tensorboard"), hostile_dir, FACTS, 0, warnings.append)
     log_some(log, range(10))
     log.log("bad_sample", {"step": 3, "name": "x.JPEG"})
     log.log("eval", {"step": 9, "loss": None, "top1_error": 0.2})
@@ -77,7 +77,7 @@ def test_mlflow_has_the_numbers_and_goes_on_with_its_run(tmp_path, warnings, mon
     folder = tmp_path / "it's a run"
     folder.mkdir()
     for start, status in ((0, "interrupted"), (10, "done")):
-        log = open_sinks(parse_sinks("mlflow"), folder, FACTS, start, warnings.append)
+        log = open_loggers(parse_loggers("mlflow"), folder, FACTS, start, warnings.append)
         log_some(log, range(start, start + 10))
         log.close(status)
     assert warnings == []
@@ -110,7 +110,7 @@ class Hanging(Broken):
 def test_a_sink_that_fails_says_so_once_and_the_others_go_on(tmp_path, warnings, monkeypatch):
     pytest.importorskip("tensorboardX", reason="needs lbsgd[tensorboard]")
     monkeypatch.setattr(loggers, "_MLflow", Broken)
-    log = open_sinks(("mlflow", "tensorboard"), tmp_path, FACTS, 0, warnings.append)
+    log = open_loggers(("mlflow", "tensorboard"), tmp_path, FACTS, 0, warnings.append)
     log_some(log, range(10))
     log.close("done")
     assert warnings == [
@@ -123,7 +123,7 @@ def test_a_sink_that_fails_says_so_once_and_the_others_go_on(tmp_path, warnings,
 def test_a_sink_that_cannot_be_opened_holds_nothing_up(tmp_path, warnings):
     (tmp_path / "run").write_text("a file where the folder should be")
     pytest.importorskip("tensorboardX", reason="needs lbsgd[tensorboard]")
-    log = open_sinks(("tensorboard",), tmp_path / "run", FACTS, 0, warnings.append)
+    log = open_loggers(("tensorboard",), tmp_path / "run", FACTS, 0, warnings.append)
     log_some(log, range(3))
     log.close("failed")
     assert len(warnings) == 1
@@ -133,7 +133,7 @@ def test_a_sink_that_cannot_be_opened_holds_nothing_up(tmp_path, warnings):
 def test_a_sink_that_hangs_costs_no_step_and_little_at_the_end(tmp_path, warnings, monkeypatch):
     monkeypatch.setattr(loggers, "_MLflow", Hanging)
     monkeypatch.setattr(loggers, "CLOSING_SECONDS", 0.2)
-    log = open_sinks(("mlflow",), tmp_path, FACTS, 0, warnings.append)
+    log = open_loggers(("mlflow",), tmp_path, FACTS, 0, warnings.append)
     start = time.monotonic()
     log_some(log, range(1000))
     assert time.monotonic() - start < 1.0

@@ -58,7 +58,7 @@ def _prepare(
     from lbsgd.policy.recipe import load_recipe
     from lbsgd.ranks.agreement import in_turns, together
     from lbsgd.training.evaluation import evaluate
-    from lbsgd.training.preparation import read_checkpoint
+    from lbsgd.training.resuming import read_checkpoint
 
     made = read_checkpoint(world, checkpoint)
     size = [] if batch_per_gpu is None else [f"batch_per_worker={batch_per_gpu}"]

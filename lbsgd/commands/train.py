@@ -17,7 +17,7 @@ from lbsgd.commands.options import (
     runs_option,
 )
 from lbsgd.commands.ranks import Ranks, leave_to_ranks, ranks_options
-from lbsgd.errors import LbsgdError, UsageError
+from lbsgd.errors import UsageError
 
 DEFAULT_DATA = "synthetic"
 
@@ -119,8 +119,10 @@ def run_as_rank(recipe_given: bool, **options: Any) -> None:
 def _prepare(world, recipe_given: bool, *, framework, data, resume, run_dir, runs, bad_samples, log_to, **options: Any):
     from lbsgd.data.bad_samples import BadSamplePolicy
     from lbsgd.ranks.agreement import together
-    from lbsgd.record.loggers import parse_sinks
-    from lbsgd.training.preparation import Request, prepare, read_checkpoint
+    from lbsgd.record.loggers import parse_loggers
+    from lbsgd.training.preparation import prepare
+    from lbsgd.training.resuming import read_checkpoint
+    from lbsgd.training.run import Request
 
     recipe_flags = {
         name: options.pop(name) for name in ("recipe", "set_values", "model", "batch_per_gpu", "epochs", "precision", "seed")
@@ -144,7 +146,7 @@ def _prepare(world, recipe_given: bool, *, framework, data, resume, run_dir, run
         run_dir=run_dir,
         runs=runs,
         bad_samples=together(world, lambda: BadSamplePolicy.parse(bad_samples)),
-        log_to=together(world, lambda: parse_sinks(log_to)),
+        log_to=together(world, lambda: parse_loggers(log_to)),
         **options,
     )
     run = prepare(world, request)
@@ -160,15 +162,9 @@ def _train(run) -> None:
     if run.record:
         click.echo(plan_table(run.plan), err=True)
         click.echo(f"recording in {run.record.folder}", err=True)
-    try:
-        outcome = run_training(run)
-    except LbsgdError as error:
-        if run.record and error.collective:
-            run.record.end("interrupted" if error.exit_code in (130, 143) else "failed", str(error))
-        raise
+    evaluation = run_training(run)
     if run.record:
-        run.record.end("done")
         click.echo(
-            f"done: top-1 error {100 * outcome.evaluation.top1_error:.2f} % on {outcome.evaluation.samples:,} "
+            f"done: top-1 error {100 * evaluation.top1_error:.2f} % on {evaluation.samples:,} "
             f"validation images; {run.record.folder / 'run.json'}"
         )

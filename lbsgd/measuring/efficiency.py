@@ -28,19 +28,18 @@ def time_alone(
     backend: Backend,
     learning_rate: Callable[[int], float],
     start_batches: Callable[[], Iterator[Batch]],
-    start: int,
-    stop: int,
+    span: range,
     steps: int,
 ) -> float:
     """Median seconds of this worker's step without communication; its state is afterwards as before. Collective.
 
-    start: the iteration the run begins with. steps: how many are timed at least, after SETTLING_STEPS; short steps are timed
-    for LEAST_SECONDS, as far as the run's own steps reach.
+    span: the run's iterations. steps: how many are timed at least, after SETTLING_STEPS; short steps are timed for
+    LEAST_SECONDS, as far as the run's own steps reach.
     """
     state = backend.export_state()
     batches = start_batches()
     taken: list[float] = []
-    for step in take_steps(backend, batches, learning_rate, range(start, stop), communicate=False):
+    for step in take_steps(backend, batches, learning_rate, span, communicate=False):
         taken.append(step.busy_seconds)
         if len(taken) == SETTLING_STEPS:
             world.barrier()  # a rank that still traces its graph would take the cores of one that is timed

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from lbsgd.backends.contract import Backend
 from lbsgd.measuring.steps import Step
@@ -16,7 +16,20 @@ SETTLED_SECONDS = 0.3
 """Horovod's timeline is written by a thread of its own: it is complete when it has not grown for so long."""
 
 
-class Recorder:
+class Passing:
+    """Lets the steps of a run pass that is not profiled."""
+
+    def watch(self, steps: Iterator[Step], first: int) -> Iterator[Step]:
+        return steps
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+class Recorder(Passing):
     """Watches the steps of a run. folder: where its files go. say: tells the user a line. keep: puts a key into run.json."""
 
     def __init__(
@@ -38,7 +51,7 @@ class Recorder:
             yield step
             self._start_at(step.iteration + 1 + self._ahead)
 
-    def close(self) -> None:
+    def __exit__(self, *_: object) -> None:
         """End a profile that the run's end cut short; nothing is left of it."""
         if self._running:
             self._running = False
@@ -84,3 +97,10 @@ class Recorder:
         spans = read_horovod_timeline(self._timeline)
         self._timeline.unlink(missing_ok=True)
         return spans
+
+
+def open_recorder(
+    window: Window | None, backend: Backend, folder: Path | None, say: Callable[[str], None], keep: Callable[..., None]
+) -> Passing:
+    """What watches the steps of this rank. folder: None where no profile is made."""
+    return Recorder(window, backend, folder, say, keep) if window and folder else Passing()

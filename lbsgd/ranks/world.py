@@ -10,7 +10,6 @@ import os
 import socket
 import sys
 from dataclasses import dataclass
-from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -90,23 +89,19 @@ class Communicator(Protocol):
 
 @dataclass(frozen=True)
 class World:
-    """This process among its ranks. mpi: the MPI library's name and version."""
+    """This process among its ranks. hosts: of all ranks, each once, in rank order. mpi: the MPI library's name and version."""
 
     rank: int
     size: int
     local_rank: int
     local_size: int
     _communicator: Communicator
+    hosts: list[str]
     mpi: str = ""
 
     @property
     def is_first(self) -> bool:
         return self.rank == 0
-
-    @cached_property
-    def hosts(self) -> list[str]:
-        """The host names of all ranks, each once, in rank order. Collective at the first use."""
-        return list(dict.fromkeys(self.gather(socket.gethostname())))
 
     def sum(self, values: np.ndarray) -> np.ndarray:
         """The element-wise sum over all ranks of an array of the same shape and dtype. Collective."""
@@ -146,6 +141,11 @@ class World:
         return "horovodrun" if through_horovodrun else found[0] if found else "none"
 
 
+def hosts_of(communicator: Communicator) -> list[str]:
+    """The host names of all ranks, each once, in rank order. Collective."""
+    return list(dict.fromkeys(communicator.allgather(socket.gethostname())))
+
+
 def connect() -> World:
     """Start MPI and find this rank's place.
 
@@ -169,6 +169,6 @@ def connect() -> World:
         )
     node = comm.Split_type(MPI.COMM_TYPE_SHARED)
     library = MPI.Get_library_version().partition(",")[0].strip("\0 \n")
-    world = World(comm.rank, comm.size, node.rank, node.size, comm, library)
+    world = World(comm.rank, comm.size, node.rank, node.size, comm, hosts_of(comm), library)
     node.Free()
     return world

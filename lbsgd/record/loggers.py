@@ -1,6 +1,6 @@
 """TensorBoard and MLflow as places that a run's metrics go to as well; metrics.jsonl stays the truth.
 
-A sink never holds training up: it works on a thread of its own, and when it fails, or is too slow to end, it says so once
+A logger never holds training up: it works on a thread of its own, and when it fails, or is too slow to end, it says so once
 and the run goes on without it.
 """
 
@@ -48,8 +48,8 @@ class Writer(Protocol):
         """status: how the run ended, "done", "failed" or "interrupted"."""
 
 
-def parse_sinks(text: str) -> tuple[str, ...]:
-    """The sinks of --log-to, such as "tensorboard,mlflow"; none in an empty text.
+def parse_loggers(text: str) -> tuple[str, ...]:
+    """The loggers of --log-to, such as "tensorboard,mlflow"; none in an empty text.
 
     Raises UsageError for a name that is none, EnvironmentNotReady where its package is missing.
     """
@@ -62,31 +62,31 @@ def parse_sinks(text: str) -> tuple[str, ...]:
     return names
 
 
-def open_sinks(
+def open_loggers(
     names: Iterable[str], folder: Path, facts: Mapping[str, Any], start: int, warn: Callable[[str], None]
-) -> "Sinks":
-    """Start the sinks called `names` for the run in `folder`. On rank 0 only.
+) -> "Loggers":
+    """Start the loggers called `names` for the run in `folder`. On rank 0 only.
 
     facts: of run.json, from which parameters are taken. start: the iteration that the run begins with, or goes on from: what
-    was logged from there on is superseded. warn: is given a line when a sink has failed.
+    was logged from there on is superseded. warn: is given a line when a logger has failed.
     """
     openers = {"tensorboard": _TensorBoard, "mlflow": _MLflow}
-    sinks = [_Sink(name, lambda name=name: openers[name](folder, facts, start), warn) for name in names]
+    loggers = [_Logger(name, lambda name=name: openers[name](folder, facts, start), warn) for name in names]
     deadline = time.monotonic() + OPENING_SECONDS
-    for sink in sinks:
-        sink.opened.wait(max(0.0, deadline - time.monotonic()))
-    return Sinks(sinks)
+    for logger in loggers:
+        logger.opened.wait(max(0.0, deadline - time.monotonic()))
+    return Loggers(loggers)
 
 
-class Sinks:
-    """Any number of sinks as one."""
+class Loggers:
+    """Any number of loggers as one."""
 
-    def __init__(self, sinks: list["_Sink"]) -> None:
-        self._sinks = sinks
+    def __init__(self, loggers: list["_Logger"]) -> None:
+        self._loggers = loggers
 
     def log(self, kind: str, values: Mapping[str, Any]) -> None:
         """Pass on the numbers of a line of metrics.jsonl; `values` has its step. Returns at once, raises nothing."""
-        if kind not in GROUPS or not self._sinks:
+        if kind not in GROUPS or not self._loggers:
             return
         now = time.time()
         scalars = [
@@ -94,25 +94,25 @@ class Sinks:
             for name, value in values.items()
             if name != "step" and isinstance(value, int | float) and not isinstance(value, bool)
         ]
-        for sink in self._sinks:
-            sink.put(scalars)
+        for logger in self._loggers:
+            logger.put(scalars)
 
     def close(self, status: str) -> None:
         """Write what is left and end, within CLOSING_SECONDS; the run has ended as `status` says."""
-        for sink in self._sinks:
-            sink.end(status)
+        for logger in self._loggers:
+            logger.end(status)
         deadline = time.monotonic() + CLOSING_SECONDS
-        for sink in self._sinks:
-            sink.wait(deadline)
+        for logger in self._loggers:
+            logger.wait(deadline)
 
 
-class _Sink:
-    """One sink and its thread."""
+class _Logger:
+    """One logger and its thread."""
 
     def __init__(self, name: str, open_writer: Callable[[], Writer], warn: Callable[[str], None]) -> None:
         self._name, self._open, self._warn = name, open_writer, warn
         self._waiting: queue.SimpleQueue[list[Scalar] | str] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name=f"sink-{name}", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"logger-{name}", daemon=True)
         self._failed = False
         self.opened = threading.Event()
         self._thread.start()

@@ -2,95 +2,21 @@
 
 import shlex
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from lbsgd.backends import Job, load, require
 from lbsgd.backends.contract import Backend
 from lbsgd.data import open_dataset
-from lbsgd.data.bad_samples import BadSamplePolicy
-from lbsgd.data.batch import Reading
-from lbsgd.errors import CheckpointError, UsageError
-from lbsgd.models.state import State
+from lbsgd.data.source import Dataset
 from lbsgd.policy.plan import Plan, make_plan
-from lbsgd.policy.recipe import Recipe
 from lbsgd.profiling.window import place_window
 from lbsgd.ranks.agreement import in_turns, require_agreement, together
 from lbsgd.ranks.world import World
 from lbsgd.record import environment
-from lbsgd.record.checkpoint import find_checkpoint, load_checkpoint
-from lbsgd.record.run_record import RunRecord, new_folder, read_run
-from lbsgd.training.loop import Run
-
-
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """What the user asked for. None: the default, or when resuming what the run had."""
-
-    framework: str
-    data: str
-    recipe: Recipe
-    accumulate: int | None
-    max_steps: int | None
-    channels_last: bool
-    compile: str
-    deterministic: bool
-    profile: str | None
-    run_dir: Path | None
-    runs: Path
-    resume: "Resumed | None"
-    data_threads: int | None
-    read_timeout: float
-    bad_samples: BadSamplePolicy
-    efficiency_steps: int
-    keep_checkpoints: int
-    log_to: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Resumed:
-    """A checkpoint to go on from. `state` is on rank 0 only; `about` is what was saved about its run."""
-
-    path: Path
-    about: dict
-    state: State | None
-
-    @property
-    def run_folder(self) -> Path | None:
-        """The run that the checkpoint belongs to; None when it lies elsewhere."""
-        folder = self.path.absolute().parent.parent
-        return folder if (folder / "run.json").exists() else None
-
-    @property
-    def is_newest(self) -> bool:
-        """Whether its run has no later checkpoint."""
-        return self.run_folder is not None and find_checkpoint(self.run_folder) == self.path.absolute()
-
-    def recorded_data(self) -> str:
-        """The data set that the run was trained on.
-
-        Raises UsageError when the checkpoint lies outside of its run's folder.
-        """
-        if self.run_folder is None:
-            raise UsageError(f"{self.path} lies outside of a run; say with --data which data set it is for")
-        return read_run(self.run_folder)["data"]
-
-
-def read_checkpoint(world: World, path: Path) -> Resumed:
-    """The checkpoint at `path`, or the newest of the run at `path`, read once and told to all ranks. Collective.
-
-    Raises CheckpointError on all ranks.
-    """
-
-    def read() -> tuple[Path, State, dict] | None:
-        if not world.is_first:
-            return None
-        found = find_checkpoint(path)
-        return found, *load_checkpoint(found)
-
-    result = together(world, read)
-    found, about = world.broadcast((result[0], result[2]) if result else None)
-    return Resumed(found, about, result[1] if result else None)
+from lbsgd.record.run_record import RunRecord, new_folder
+from lbsgd.training.run import Request, Run
 
 
 def prepare(world: World, request: Request) -> Run:
@@ -99,26 +25,9 @@ def prepare(world: World, request: Request) -> Run:
     Raises any LbsgdError.
     """
     dataset = in_turns(world, lambda: open_dataset(request.data))
-    plan = together(world, lambda: _plan(world, request, len(dataset.train), len(dataset.train.classes)))
-    start = together(world, lambda: _start(request, plan, dataset.train.classes))
-    stop = min(plan.total_iterations, request.max_steps or plan.total_iterations)
-    profile = together(world, lambda: place_window(request.profile, start, stop) if request.profile else None)
-    require_agreement(
-        world,
-        {
-            "framework": request.framework,
-            "recipe": plan.recipe.model_dump(mode="json"),
-            "accumulate": plan.accumulate,
-            "stop": stop,
-            "compile": request.compile,
-            "deterministic": request.deterministic,
-            "profile": request.profile,
-            "efficiency_steps": request.efficiency_steps,
-            "versions": environment.versions(),
-            "code": environment.code_digest(),
-            "data": {"train": dataset.train.digest, "val": dataset.validation.digest},
-        },
-    )
+    plan = together(world, lambda: _plan(world, request, dataset))
+    span = together(world, lambda: _span(request, plan, dataset))
+    require_agreement(world, _facts_to_agree_on(request, plan, dataset, span))
     together(world, lambda: require(request.framework))  # loading takes seconds: refuse before, leaving no folder
     record = together(world, lambda: _open_record(request, plan) if world.is_first else None)
     job = Job(
@@ -136,57 +45,45 @@ def prepare(world: World, request: Request) -> Run:
         together(world, lambda: backend.import_state(request.resume.state) if world.is_first else None)
     backend.broadcast()
     facts = _facts(world, request, plan, backend)
-    together(world, lambda: record.begin(start, facts) if record else None)
-    return Run(
-        plan=plan,
-        dataset=dataset,
-        world=world,
-        backend=backend,
-        record=record,
-        start=start,
-        stop=stop,
-        profile=profile,
-        reading=Reading(request.data_threads or job.threads, request.read_timeout, request.bad_samples),
-        efficiency_steps=request.efficiency_steps,
-        keep_checkpoints=request.keep_checkpoints,
-        log_to=request.log_to,
-    )
+    together(world, lambda: record.begin(span.start, facts) if record else None)
+    return Run(request=request, plan=plan, dataset=dataset, backend=backend, record=record, span=span)
 
 
-def _plan(world: World, request: Request, samples: int, classes: int) -> Plan:
+def _plan(world: World, request: Request, dataset: Dataset) -> Plan:
     accumulate = request.accumulate
     if accumulate is None and request.resume:
-        accumulate, rest = divmod(request.resume.about["virtual_workers"], world.size)
-        if rest:
-            raise UsageError(
-                f"the run has {request.resume.about['virtual_workers']} virtual workers, which do not divide over "
-                f"{world.size} ranks; start a number of ranks that divides them"
-            )
+        accumulate = request.resume.accumulate_on(world.size)
+    samples, classes = len(dataset.train), len(dataset.train.classes)
     return make_plan(request.recipe, world_size=world.size, accumulate=accumulate or 1, samples=samples, classes=classes)
 
 
-def _start(request: Request, plan: Plan, classes: tuple[str, ...]) -> int:
-    """The iteration to begin with, after checking that the checkpoint is of this model, these classes and this batch."""
-    if request.resume is None:
-        return 0
-    about, where = request.resume.about, request.resume.path
-    if about["recipe"]["model"] != plan.recipe.model:
-        raise CheckpointError(f"{where} is of {about['recipe']['model']}, not of {plan.recipe.model}")
-    if tuple(about["classes"]) != tuple(classes):
-        raise CheckpointError(
-            f"{where} was trained on {len(about['classes'])} classes ({', '.join(about['classes'][:3])}, ...), "
-            f"the data has {len(classes)} ({', '.join(classes[:3])}, ...)"
-        )
-    for name, here in (("global_batch", plan.global_batch), ("samples", plan.samples)):
-        if about[name] != here:
-            raise UsageError(
-                f"{where} was made with {name} {about[name]}, this start has {here}: its position would mean other samples. "
-                "Give the same data, --batch-per-gpu and ranks x --accumulate"
-            )
-    return about["iteration"]
+def _span(request: Request, plan: Plan, dataset: Dataset) -> range:
+    """The iterations that the run takes, those to profile among them."""
+    start = request.resume.first_iteration(plan, dataset.train.classes) if request.resume else 0
+    stop = min(plan.total_iterations, request.max_steps or plan.total_iterations)
+    if request.profile:
+        place_window(request.profile, start, stop)
+    return range(start, stop)
 
 
-def _facts(world: World, request: Request, plan: Plan, backend: Backend) -> dict:
+def _facts_to_agree_on(request: Request, plan: Plan, dataset: Dataset, span: range) -> dict[str, Any]:
+    """What must be the same on all ranks."""
+    return {
+        "framework": request.framework,
+        "recipe": plan.recipe.model_dump(mode="json"),
+        "accumulate": plan.accumulate,
+        "stop": span.stop,
+        "compile": request.compile,
+        "deterministic": request.deterministic,
+        "profile": request.profile,
+        "efficiency_steps": request.efficiency_steps,
+        "versions": environment.versions(),
+        "code": environment.code_digest(),
+        "data": {"train": dataset.train.digest, "val": dataset.validation.digest},
+    }
+
+
+def _facts(world: World, request: Request, plan: Plan, backend: Backend) -> dict[str, Any]:
     """The parts of run.json that are known before the first step. Collective."""
     schedule = plan.schedule
     about = backend.environment()

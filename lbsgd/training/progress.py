@@ -87,22 +87,10 @@ class TerminalReporter:
         self._progress.update(self._task, completed=status.iteration, description=status.text())
 
 
-class SilentReporter(PlainReporter):
-    """For all ranks but the first."""
-
-    def say(self, text: str) -> None:
-        pass
-
-    def show(self, status: Status) -> None:
-        pass
-
-
 Reporter = PlainReporter | TerminalReporter
 
 
-def choose_reporter(first: bool, start: int, total: int) -> Reporter:
-    """The reporter for this rank. start, total: iterations done and to do."""
-    if not first:
-        return SilentReporter()
+def choose_reporter(start: int, total: int) -> Reporter:
+    """The reporter for standard error as it is. start, total: iterations done and to do."""
     console = Console(stderr=True)
     return TerminalReporter(console, start, total) if console.is_terminal else PlainReporter()

@@ -1,0 +1,61 @@
+"""What a run came to: its record's results, and what is said of them at its end."""
+
+import math
+from statistics import median
+
+from lbsgd.data.bad_samples import BadSamples
+from lbsgd.measuring.baseline import METHOD as AGAINST_BASELINE
+from lbsgd.measuring.baseline import find_baseline
+from lbsgd.measuring.efficiency import METHOD, StepTimes, summarise
+from lbsgd.training.evaluation import Evaluation
+from lbsgd.training.journal import Journal
+from lbsgd.training.run import Run
+
+FINAL_EPOCHS = 5
+"""The paper reports the median error of the final five epochs (section 5.1)."""
+
+
+def record_outcome(
+    run: Run,
+    journal: Journal,
+    evaluations: list[Evaluation],
+    times: StepTimes,
+    alone: float | None,
+    bad_samples: dict[str, BadSamples],
+) -> None:
+    """Record and tell the last evaluation, the speed and the scaling efficiency. Collective.
+
+    alone: seconds of this worker's step without communication, None where it was not measured. bad_samples: by split.
+    """
+    summary = summarise(run.world, times, alone, run.images_per_rank) or {}
+    last = evaluations[-1]
+    final = {
+        "top1_error": last.top1_error,
+        "loss": last.loss if math.isfinite(last.loss) else None,
+        "epoch": run.epoch_at(run.span.stop),
+        "top1_error_median_of_final_epochs": median(one.top1_error for one in evaluations[-FINAL_EPOCHS:]),
+        "samples": last.samples,
+    }
+    counts = {split: len(found.known) for split, found in bad_samples.items()}
+    journal.keep(final=final, bad_samples={"policy": str(run.request.bad_samples), **counts}, **summary)
+    workers = run.world.size
+    if summary:
+        rate = summary["throughput"]["images_per_second"]
+        journal.say(f"speed: {rate:,.0f} images/s on {workers} workers, {rate / workers:,.0f} a worker")
+    if "scaling" in summary:
+        journal.say(f"scaling efficiency: {100 * summary['scaling']['efficiency']:.1f} % of {workers} workers alone ({METHOD})")
+    if summary and run.record:
+        compare_with_baseline(run, journal, rate)
+
+
+def compare_with_baseline(run: Run, journal: Journal, images_per_second: float) -> None:
+    """Record and tell the efficiency against another run, where there is one to compare with. On rank 0."""
+    baseline = find_baseline(run.record.folder.parent, run.record.content)
+    if baseline is None:
+        return
+    scaling = baseline.scaling(run.world.size, images_per_second)
+    journal.keep(scaling_baseline=scaling)
+    journal.say(
+        f"scaling efficiency: {100 * scaling['efficiency']:.1f} % of {baseline.run}, {baseline.workers} "
+        f"worker{'s' if baseline.workers > 1 else ''} ({AGAINST_BASELINE})"
+    )
