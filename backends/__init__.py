@@ -2,7 +2,7 @@
 
 import importlib
 
-from lbsgd.backends.contract import Backend, Job
+from lbsgd.backends.contract import Backend, ReplicaSpec
 from lbsgd.launch.horovod.installed import require_horovod
 
 FRAMEWORKS = ("torch", "tensorflow")
@@ -14,10 +14,10 @@ def require(framework: str) -> None:
         require_horovod(framework)
 
 
-def load(framework: str, job: Job) -> Backend:
-    """Import a backend and build its replica for `job`. The only place that chooses.
+def load(framework: str, spec: ReplicaSpec) -> Backend:
+    """Import a backend and build its replica for `spec`. The only place that chooses.
 
     framework: one of FRAMEWORKS, or "reference". Raises EnvironmentNotReady as `require` does.
     """
     require(framework)
-    return importlib.import_module(f"lbsgd.backends.{framework}.backend").create(job)
+    return importlib.import_module(f"lbsgd.backends.{framework}.backend").create(spec)

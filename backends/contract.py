@@ -22,7 +22,7 @@ from lbsgd.ranks.world import World
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class ReplicaSpec:
     """What a backend is built for. `accumulate`: virtual workers on this rank, n = recipe.batch_per_worker images each.
 
     channels_last: PyTorch's memory layout of images and weights; TensorFlow has no other.
@@ -46,7 +46,7 @@ class Job:
 
 
 def threads_of(world: World) -> int:
-    """As Job.threads."""
+    """As ReplicaSpec.threads."""
     if os.environ.get("OMP_NUM_THREADS", "").isdecimal():
         return int(os.environ["OMP_NUM_THREADS"])
     return max(1, len(os.sched_getaffinity(0)) // world.local_size)
@@ -73,27 +73,27 @@ class Backend(ABC):
     asynchronous: bool
     """Whether the device works behind the host, so that a loss is best read one step later."""
 
-    def __init__(self, job: Job) -> None:
-        """Collective. A recipe's precision "auto" becomes one that all ranks are fast in: `self.job.recipe` has it.
+    def __init__(self, spec: ReplicaSpec) -> None:
+        """Collective. A recipe's precision "auto" becomes one that all ranks are fast in: `self.spec.recipe` has it.
 
         Raises UsageError for a model of another framework, and for a precision that this one does not have.
         """
-        library = library_model(job.recipe.model)
+        library = library_model(spec.recipe.model)
         if library and LIBRARIES[library[0]] != self.framework:
-            raise UsageError(f"model {job.recipe.model!r} is for --framework {LIBRARIES[library[0]]}, not {self.framework}")
-        if job.recipe.precision == "auto":
-            fastest = set(job.world.gather(self.fastest_precision(job)))
+            raise UsageError(f"model {spec.recipe.model!r} is for --framework {LIBRARIES[library[0]]}, not {self.framework}")
+        if spec.recipe.precision == "auto":
+            fastest = set(spec.world.gather(self.fastest_precision(spec)))
             precision = fastest.pop() if len(fastest) == 1 else "fp32"
-            job = replace(job, recipe=job.recipe.model_copy(update={"precision": precision}))
-        self.job = job
-        if job.recipe.precision not in self.precisions:
+            spec = replace(spec, recipe=spec.recipe.model_copy(update={"precision": precision}))
+        self.spec = spec
+        if spec.recipe.precision not in self.precisions:
             raise UsageError(
-                f"the {self.framework} backend has no precision {job.recipe.precision!r}; it has {', '.join(self.precisions)}"
+                f"the {self.framework} backend has no precision {spec.recipe.precision!r}; it has {', '.join(self.precisions)}"
             )
 
     @staticmethod
     @abstractmethod
-    def fastest_precision(job: Job) -> str:
+    def fastest_precision(spec: ReplicaSpec) -> str:
         """ "bf16" where this rank's device computes in bfloat16 by hardware and the network can, else "fp32"."""
 
     @abstractmethod

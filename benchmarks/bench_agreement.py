@@ -49,13 +49,13 @@ def be_rank_of_the_loop(settings: Settings) -> None:
     os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[int(os.environ[RANK])]})
     import numpy as np
 
-    from lbsgd.backends import Job, load
+    from lbsgd.backends import ReplicaSpec, load
     from lbsgd.policy.recipe import load_recipe
     from lbsgd.ranks.world import connect
 
     world = connect()
     recipe = load_recipe("goyal2017", recipe_values(settings))
-    backend = load(settings["framework"], Job(recipe=recipe, classes=1000, world=world))
+    backend = load(settings["framework"], ReplicaSpec(recipe=recipe, classes=1000, world=world))
     backend.broadcast()
     batch, size = settings["batch"], settings["size"]
     images = np.random.default_rng(world.rank).integers(0, 256, (batch, size, size, 3), dtype=np.uint8)

@@ -1,6 +1,6 @@
 """lbsgd's side: its backend, driven by its own loop over its own loader, as in a run of goyal2017."""
 
-from lbsgd.backends import Job, load
+from lbsgd.backends import ReplicaSpec, load
 from lbsgd.data.batch import Reading, Share
 from lbsgd.data.loader import training_batches
 from lbsgd.data.synthetic import Shape, open_synthetic
@@ -23,7 +23,7 @@ class Loop:
         self.schedule = make_plan(self.recipe, world_size=world.size, samples=samples).schedule
         self.order = Order(self.recipe.seed, samples, self.schedule.global_batch)
         self.position = 0
-        self.backend = load(framework, Job(recipe=self.recipe, classes=classes, world=world))
+        self.backend = load(framework, ReplicaSpec(recipe=self.recipe, classes=classes, world=world))
         self.backend.broadcast()
 
     def take(self, steps: int) -> float:

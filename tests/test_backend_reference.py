@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lbsgd.backends import Job, load
+from lbsgd.backends import ReplicaSpec, load
 from lbsgd.errors import CheckpointError, UsageError
 from lbsgd.models.state import State
 from lbsgd.policy.recipe import load_recipe
@@ -25,15 +25,17 @@ def images_of(samples: range) -> tuple[np.ndarray, np.ndarray]:
 
 def backend_on(world: World, model: str = MODELS[1], accumulate: int = 1, classes: int = CLASSES, *overrides: str):
     values = [f"model={model}", f"batch_per_worker={N}", f"images.size={SIZE}", *overrides]
-    backend = load("reference", Job(recipe=load_recipe("demo", values), classes=classes, world=world, accumulate=accumulate))
+    backend = load(
+        "reference", ReplicaSpec(recipe=load_recipe("demo", values), classes=classes, world=world, accumulate=accumulate)
+    )
     backend.broadcast()
     return backend
 
 
 def losses_of(backend, count: int = 10, communicate: bool = True) -> list[float]:
     """Of steps that each take the same global batch, of which the rank takes its share."""
-    own = N * backend.job.accumulate
-    images, labels = images_of(range(backend.job.world.rank * own, (backend.job.world.rank + 1) * own))
+    own = N * backend.spec.accumulate
+    images, labels = images_of(range(backend.spec.world.rank * own, (backend.spec.world.rank + 1) * own))
     return [backend.loss_value(backend.train_step(images, labels, 0.05, communicate)) for _ in range(count)]
 
 
@@ -158,4 +160,4 @@ def test_a_model_of_another_framework_is_refused_by_name(model, message):
 def test_a_precision_that_it_does_not_have_is_refused():
     with pytest.raises(UsageError, match="no precision 'bf16'; it has fp32"):
         backend_on(alone_world(), MODELS[0], 1, CLASSES, "precision=bf16")
-    assert backend_on(alone_world(), MODELS[0], 1, CLASSES, "precision=auto").job.recipe.precision == "fp32"
+    assert backend_on(alone_world(), MODELS[0], 1, CLASSES, "precision=auto").spec.recipe.precision == "fp32"

@@ -146,7 +146,6 @@ def timed(world: World, folder) -> None:
         step = Step(number, learning_rate=3.2, loss=6.9, seconds=seconds, data_seconds=0.014, other_seconds=0.0)
         times.add(step)
     measured = summarise(world, times, 0.240, images_per_step=32)
-    hosts = World.hosts.func(world)  # Python 3.11 lets one thread at a time look at a cached property, of all objects
     if world.is_first:
         record = RunRecord.create(folder)
         plan = make_plan(load_recipe("goyal2017"), world_size=world.size, samples=IMAGENET)

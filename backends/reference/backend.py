@@ -8,7 +8,7 @@ import numpy as np
 
 from lbsgd.backends.arrays import require_fit
 from lbsgd.backends.batch_norm import virtual_momentum
-from lbsgd.backends.contract import Backend, Job, Profiler
+from lbsgd.backends.contract import Backend, Profiler, ReplicaSpec
 from lbsgd.backends.reference.network import HIDDEN, Network, cross_entropies
 from lbsgd.errors import UsageError
 from lbsgd.models import library_model
@@ -22,22 +22,22 @@ class ReferenceBackend(Backend):
     precisions = ("fp32",)
     asynchronous = False
 
-    def __init__(self, job: Job) -> None:
-        super().__init__(job)
-        recipe = job.recipe
+    def __init__(self, spec: ReplicaSpec) -> None:
+        super().__init__(spec)
+        recipe = spec.recipe
         library, name = library_model(recipe.model) or ("", "")
         if library != "reference" or name not in HIDDEN:
             known = " and ".join(f"reference:{name}" for name in HIDDEN)
             raise UsageError(f"the reference backend has no model {recipe.model!r}; it has {known}")
-        self.network = Network(name, recipe.images.size**2 * 3, job.classes, recipe.seed)
+        self.network = Network(name, recipe.images.size**2 * 3, spec.classes, recipe.seed)
         self.velocity: Arrays = {key: np.zeros_like(array) for key, array in self.network.parameters.items()}
 
     @staticmethod
-    def fastest_precision(job: Job) -> str:
+    def fastest_precision(spec: ReplicaSpec) -> str:
         return "fp32"
 
     def train_step(self, images: np.ndarray, labels: np.ndarray, learning_rate: float, communicate: bool = True) -> float:
-        count, n = self.job.accumulate, self.job.recipe.batch_per_worker
+        count, n = self.spec.accumulate, self.spec.recipe.batch_per_worker
         losses, gradients = [], []
         for index in range(count):
             share = slice(index * n, (index + 1) * n)
@@ -54,7 +54,7 @@ class ReferenceBackend(Backend):
 
     def _update(self, gradient: Arrays, learning_rate: float) -> None:
         """Eq. 9, u = m u + g and w = w - eta u, with Nesterov's look-ahead; weight decay is added after aggregation."""
-        settings = self.job.recipe.optimizer
+        settings = self.spec.recipe.optimizer
         for name, weight in self.network.parameters.items():
             decay = 0.0 if name.startswith("bn.") else settings.weight_decay
             g = gradient[name] + decay * weight
@@ -62,15 +62,15 @@ class ReferenceBackend(Backend):
             weight -= learning_rate * (g + settings.momentum * u if settings.nesterov else u)
 
     def _pixels(self, images: np.ndarray) -> np.ndarray:
-        settings = self.job.recipe.images
+        settings = self.spec.recipe.images
         return ((images / 255 - settings.mean) / settings.std).reshape(len(images), -1)
 
     def _targets(self, labels: np.ndarray) -> np.ndarray:
-        smoothing = self.job.recipe.label_smoothing
-        return (1 - smoothing) * np.eye(self.job.classes)[labels] + smoothing / self.job.classes
+        smoothing = self.spec.recipe.label_smoothing
+        return (1 - smoothing) * np.eye(self.spec.classes)[labels] + smoothing / self.spec.classes
 
     def _average(self, array: np.ndarray) -> np.ndarray:
-        return self.job.world.sum(array) / self.job.world.size
+        return self.spec.world.sum(array) / self.spec.world.size
 
     def loss_value(self, loss: float) -> float:
         return loss
@@ -78,7 +78,7 @@ class ReferenceBackend(Backend):
     def evaluate(self, images: np.ndarray, labels: np.ndarray, valid: int) -> tuple[int, float]:
         logits = self.network.logits(self._pixels(images[:valid]))
         wrong = int((logits.argmax(1) != labels[:valid]).sum())
-        return wrong, float(cross_entropies(logits, np.eye(self.job.classes)[labels[:valid]]).sum())
+        return wrong, float(cross_entropies(logits, np.eye(self.spec.classes)[labels[:valid]]).sum())
 
     def gradient_exchange(self) -> tuple[int, Callable[[], None]]:
         arrays = [np.zeros_like(array) for array in self.network.parameters.values()]
@@ -109,13 +109,13 @@ class ReferenceBackend(Backend):
     def broadcast(self) -> None:
         for arrays in (self.network.parameters, self.network.buffers, self.velocity):
             for array in arrays.values():
-                array[:] = self.job.world.broadcast(array)
+                array[:] = self.spec.world.broadcast(array)
 
     def profiler(self) -> Profiler:
         return NoProfiler()
 
     def environment(self) -> dict[str, Any]:
-        return {"numpy": np.__version__, "device": "cpu", "threads": 1, "precision": self.job.recipe.precision}
+        return {"numpy": np.__version__, "device": "cpu", "threads": 1, "precision": self.spec.recipe.precision}
 
 
 class NoProfiler(Profiler):
@@ -133,6 +133,6 @@ def copied(arrays: Arrays) -> Arrays:
     return {name: array.copy() for name, array in arrays.items()}
 
 
-def create(job: Job) -> ReferenceBackend:
-    """The numpy replica for `job`."""
-    return ReferenceBackend(job)
+def create(spec: ReplicaSpec) -> ReferenceBackend:
+    """The numpy replica for `spec`."""
+    return ReferenceBackend(spec)

@@ -7,7 +7,7 @@ import horovod.tensorflow as hvd
 import numpy as np
 import tensorflow as tf
 
-from lbsgd.backends.contract import Job
+from lbsgd.backends.contract import ReplicaSpec
 from lbsgd.backends.tensorflow.device import choose_device
 from lbsgd.measuring.allreduce import Way
 
@@ -18,9 +18,9 @@ class HorovodAllreduce(Way):
     name = "horovod"
     in_place = False
 
-    def __init__(self, job: Job) -> None:
-        self._comm = job.world.for_other_libraries()
-        self._device = choose_device(job.world)
+    def __init__(self, spec: ReplicaSpec) -> None:
+        self._comm = spec.world.for_other_libraries()
+        self._device = choose_device(spec.world)
 
     def start(self) -> None:
         hvd.init(self._comm)

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from lbsgd.backends.arrays import require_fit
 from lbsgd.backends.batch_norm import virtual_momentum
-from lbsgd.backends.contract import Backend, Job
+from lbsgd.backends.contract import Backend, ReplicaSpec
 from lbsgd.backends.tensorflow.allreduce import average_gradients, average_variables, broadcast_variables
 from lbsgd.backends.tensorflow.device import choose_device, has_fast_bf16
 from lbsgd.backends.tensorflow.library import LibraryNetwork
@@ -24,24 +24,24 @@ PRECISIONS = {"fp32": tf.float32, "bf16": tf.bfloat16, "fp16": tf.float16}
 
 
 class TensorFlowBackend(Backend):
-    """One replica in TensorFlow. Images are NHWC whatever `job.channels_last` says."""
+    """One replica in TensorFlow. Images are NHWC whatever `spec.channels_last` says."""
 
     framework = "tensorflow"
     precisions = tuple(PRECISIONS)
 
-    def __init__(self, job: Job) -> None:
-        super().__init__(job)
-        hvd.init(job.world.for_other_libraries())
-        job = self.job
-        self.device = choose_device(job.world)
-        if job.deterministic:
+    def __init__(self, spec: ReplicaSpec) -> None:
+        super().__init__(spec)
+        hvd.init(spec.world.for_other_libraries())
+        spec = self.spec
+        self.device = choose_device(spec.world)
+        if spec.deterministic:
             tf.config.experimental.enable_op_determinism()
         self.asynchronous = self.device != "cpu"
-        self.dtype = PRECISIONS[job.recipe.precision]
-        self.network = build_network(job)
+        self.dtype = PRECISIONS[spec.recipe.precision]
+        self.network = build_network(spec)
         self.velocity = {n: tf.Variable(tf.zeros_like(v), trainable=False) for n, v in self.network.trained.items()}
         self.gradient_sums: dict[str, tf.Variable] = {}
-        if job.accumulate > 1:
+        if spec.accumulate > 1:
             self.gradient_sums = {n: tf.Variable(tf.zeros_like(v)) for n, v in self.network.trained.items()}
         self.scale = LossScale() if self.dtype == tf.float16 else None
         self._accumulate = tf.function(self._accumulate_step)
@@ -49,12 +49,12 @@ class TensorFlowBackend(Backend):
         self._evaluate = tf.function(self._evaluate_step)
 
     @staticmethod
-    def fastest_precision(job: Job) -> str:
-        return "bf16" if has_fast_bf16(job.world) and not library_model(job.recipe.model) else "fp32"
+    def fastest_precision(spec: ReplicaSpec) -> str:
+        return "bf16" if has_fast_bf16(spec.world) and not library_model(spec.recipe.model) else "fp32"
 
     def train_step(self, images: np.ndarray, labels: np.ndarray, learning_rate: float, communicate: bool = True) -> tf.Tensor:
-        count, n = self.job.accumulate, self.job.recipe.batch_per_worker
-        communicate = communicate and self.job.world.size > 1
+        count, n = self.spec.accumulate, self.spec.recipe.batch_per_worker
+        communicate = communicate and self.spec.world.size > 1
         losses = []
         for index in range(count):
             share = slice(index * n, (index + 1) * n)
@@ -70,7 +70,7 @@ class TensorFlowBackend(Backend):
         """This virtual worker's share of the rank's mean loss and of its (scaled) gradient."""
         with tf.GradientTape() as tape:
             logits = self.network.logits(self._pixels(images), training=True, momentum=momentum)
-            loss = tf.reduce_mean(self._cross_entropy(logits, labels)) / self.job.accumulate
+            loss = tf.reduce_mean(self._cross_entropy(logits, labels)) / self.spec.accumulate
             objective = self.scale.apply(loss) if self.scale else loss
         gradients = tape.gradient(objective, list(self.network.trained.values()))
         return loss, dict(zip(self.network.trained, gradients, strict=True))
@@ -104,7 +104,7 @@ class TensorFlowBackend(Backend):
         return loss
 
     def _apply(self, gradients: dict[str, tf.Tensor], learning_rate: tf.Tensor) -> tf.Tensor:
-        settings = self.job.recipe.optimizer
+        settings = self.spec.recipe.optimizer
         for name, variable in self.network.trained.items():
             gradient = gradients[name]
             if name in self.network.decayed:
@@ -121,21 +121,21 @@ class TensorFlowBackend(Backend):
 
     def _pixels(self, images: tf.Tensor) -> tf.Tensor:
         """(x / 255 - mean) / std, with a factor for every value of a row: a last axis of 3 is not vectorised on a CPU."""
-        settings = self.job.recipe.images
+        settings = self.spec.recipe.images
         row, deviation = (settings.size, 1), np.array(settings.std)
         scale = tf.constant(np.tile(1 / (255 * deviation), row), tf.float32)
         shift = tf.constant(np.tile(np.array(settings.mean) / deviation, row), tf.float32)
         return tf.cast(tf.cast(images, tf.float32) * scale - shift, self.dtype)
 
     def _cross_entropy(self, logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-        smoothing = self.job.recipe.label_smoothing
+        smoothing = self.spec.recipe.label_smoothing
         if not smoothing:
             return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
         target = tf.one_hot(
             labels,
-            self.job.classes,
-            1 - smoothing + smoothing / self.job.classes,
-            smoothing / self.job.classes,
+            self.spec.classes,
+            1 - smoothing + smoothing / self.spec.classes,
+            smoothing / self.spec.classes,
         )
         return tf.nn.softmax_cross_entropy_with_logits(target, logits)
 
@@ -164,7 +164,7 @@ class TensorFlowBackend(Backend):
 
     def average_batch_norm(self) -> None:
         statistics = self.network.statistics()
-        if self.job.world.size > 1 and statistics:
+        if self.spec.world.size > 1 and statistics:
             average_variables(statistics)
 
     def export_state(self) -> State:
@@ -184,11 +184,11 @@ class TensorFlowBackend(Backend):
             variables[name].assign(array)
 
     def broadcast(self) -> None:
-        if self.job.world.size > 1:
+        if self.spec.world.size > 1:
             state = [*self.network.trained.values(), *self.network.buffers.values(), *self.velocity.values()]
             broadcast_variables(state)
             if self.scale:
-                self.scale.restore(self.job.world.broadcast(self.scale.export()))
+                self.scale.restore(self.spec.world.broadcast(self.scale.export()))
 
     def profiler(self) -> TensorFlowProfiler:
         return TensorFlowProfiler()
@@ -204,24 +204,24 @@ class TensorFlowBackend(Backend):
             },
             "cuda": tf.sysconfig.get_build_info().get("cuda_version"),
             "device": self.device,
-            "threads": self.job.threads,
-            "precision": self.job.recipe.precision,
+            "threads": self.spec.threads,
+            "precision": self.spec.recipe.precision,
             "compiled": True,
-            "deterministic": self.job.deterministic,
+            "deterministic": self.spec.deterministic,
         }
 
 
-def create(job: Job) -> TensorFlowBackend:
-    """The TensorFlow replica for `job`."""
-    return TensorFlowBackend(job)
+def create(spec: ReplicaSpec) -> TensorFlowBackend:
+    """The TensorFlow replica for `spec`."""
+    return TensorFlowBackend(spec)
 
 
-def build_network(job: Job) -> ResidualNetwork | LibraryNetwork:
+def build_network(spec: ReplicaSpec) -> ResidualNetwork | LibraryNetwork:
     """The recipe's network, holding its initial weights."""
-    recipe = job.recipe
+    recipe = spec.recipe
     library = library_model(recipe.model)
     if not library:
-        return ResidualNetwork(describe(recipe.model, job.classes), recipe.seed)
-    if job.accumulate > 1 or recipe.precision != "fp32":
+        return ResidualNetwork(describe(recipe.model, spec.classes), recipe.seed)
+    if spec.accumulate > 1 or recipe.precision != "fp32":
         raise UsageError("keras: models run in fp32 and without --accumulate; use one of lbsgd's own models for those")
-    return LibraryNetwork(library[1], job.classes, recipe.images.size, recipe.seed)
+    return LibraryNetwork(library[1], spec.classes, recipe.images.size, recipe.seed)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lbsgd.backends.contract import Job
+from lbsgd.backends.contract import ReplicaSpec
 from lbsgd.backends.torch.device import choose_device
 from lbsgd.measuring.allreduce import Way
 
@@ -19,9 +19,9 @@ class HorovodAllreduce(Way):
     name = "horovod"
     in_place = True
 
-    def __init__(self, job: Job) -> None:
-        self._comm = job.world.for_other_libraries()
-        self._device = choose_device(job.world)
+    def __init__(self, spec: ReplicaSpec) -> None:
+        self._comm = spec.world.for_other_libraries()
+        self._device = choose_device(spec.world)
 
     def start(self) -> None:
         hvd.init(self._comm)

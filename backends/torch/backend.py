@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lbsgd.backends.arrays import require_fit
-from lbsgd.backends.contract import Backend, Job
+from lbsgd.backends.contract import Backend, ReplicaSpec
 from lbsgd.backends.torch.allreduce import GradientAllreduce, average_all, contiguous_view
 from lbsgd.backends.torch.batch_norm import SharedStatistics
 from lbsgd.backends.torch.device import choose_device, has_fast_bf16, set_up_gpu
@@ -31,33 +31,33 @@ class TorchBackend(Backend):
     framework = "torch"
     precisions = tuple(PRECISIONS)
 
-    def __init__(self, job: Job) -> None:
-        super().__init__(job)
-        hvd.init(job.world.for_other_libraries())
-        torch.set_num_threads(job.threads)
-        job = self.job
-        self.device = choose_device(job.world)
+    def __init__(self, spec: ReplicaSpec) -> None:
+        super().__init__(spec)
+        hvd.init(spec.world.for_other_libraries())
+        torch.set_num_threads(spec.threads)
+        spec = self.spec
+        self.device = choose_device(spec.world)
         if self.device.type == "cuda":
-            set_up_gpu(job.deterministic)
+            set_up_gpu(spec.deterministic)
         self.asynchronous = self.device.type == "cuda"
         self.copies = torch.cuda.Stream() if self.device.type == "cuda" else None
-        self.dtype = PRECISIONS[job.recipe.precision]
-        self.memory_format = torch.channels_last if job.channels_last else torch.contiguous_format
+        self.dtype = PRECISIONS[spec.recipe.precision]
+        self.memory_format = torch.channels_last if spec.channels_last else torch.contiguous_format
 
-        self.network = build_network(job).to(self.device, memory_format=self.memory_format)
-        self.statistics = SharedStatistics(self.network, job.accumulate)
-        self.optimizer = Optimizer(self.network, job)
+        self.network = build_network(spec).to(self.device, memory_format=self.memory_format)
+        self.statistics = SharedStatistics(self.network, spec.accumulate)
+        self.optimizer = Optimizer(self.network, spec)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
-        self.allreduce = GradientAllreduce(self.network if job.world.size > 1 else None)
-        self.mean = torch.tensor(job.recipe.images.mean, device=self.device).view(1, 3, 1, 1)
-        self.deviation = torch.tensor(job.recipe.images.std, device=self.device).view(1, 3, 1, 1)
-        self.compiled = job.compile == "on" or (job.compile == "auto" and self.device.type == "cuda")
+        self.allreduce = GradientAllreduce(self.network if spec.world.size > 1 else None)
+        self.mean = torch.tensor(spec.recipe.images.mean, device=self.device).view(1, 3, 1, 1)
+        self.deviation = torch.tensor(spec.recipe.images.std, device=self.device).view(1, 3, 1, 1)
+        self.compiled = spec.compile == "on" or (spec.compile == "auto" and self.device.type == "cuda")
         if self.compiled:
             self._compile()
 
     @staticmethod
-    def fastest_precision(job: Job) -> str:
-        return "bf16" if has_fast_bf16(choose_device(job.world)) else "fp32"
+    def fastest_precision(spec: ReplicaSpec) -> str:
+        return "bf16" if has_fast_bf16(choose_device(spec.world)) else "fp32"
 
     def _compile(self) -> None:
         """Compile what one virtual worker does, in parts: an allreduce can start as soon as its part's backward has ended."""
@@ -70,11 +70,11 @@ class TorchBackend(Backend):
     def train_step(self, images: np.ndarray, labels: np.ndarray, learning_rate: float, communicate: bool = True) -> Tensor:
         images, labels = torch.from_numpy(images), torch.from_numpy(labels)
         self.network.train()
-        count, n = self.job.accumulate, self.job.recipe.batch_per_worker
+        count, n = self.spec.accumulate, self.spec.recipe.batch_per_worker
         losses = torch.zeros((), device=self.device)
         for index in range(count):
             share = slice(index * n, (index + 1) * n)
-            self.allreduce.armed = communicate and self.job.world.size > 1 and index == count - 1
+            self.allreduce.armed = communicate and self.spec.world.size > 1 and index == count - 1
             with self.statistics.turn(index):
                 loss = self._loss(images[share], labels[share]) / count
                 self.scaler.scale(loss).backward()
@@ -86,7 +86,7 @@ class TorchBackend(Backend):
     def _loss(self, images: Tensor, labels: Tensor) -> Tensor:
         """The mean over one virtual worker's images."""
         logits = self._logits(images)
-        return functional.cross_entropy(logits, self._on_device(labels), label_smoothing=self.job.recipe.label_smoothing)
+        return functional.cross_entropy(logits, self._on_device(labels), label_smoothing=self.spec.recipe.label_smoothing)
 
     def _logits(self, images: Tensor) -> Tensor:
         x = self._pixels(self._on_device(images))
@@ -138,7 +138,7 @@ class TorchBackend(Backend):
         return sum(buffer.nbytes for buffer in buffers.values()), exchange
 
     def average_batch_norm(self) -> None:
-        if self.job.world.size > 1 and self.statistics.running:
+        if self.spec.world.size > 1 and self.statistics.running:
             hvd.grouped_allreduce_(self.statistics.running, name="batch_norm", op=hvd.Average)
 
     def export_state(self) -> State:
@@ -152,11 +152,11 @@ class TorchBackend(Backend):
         self._set_loss_scale(state.loss_scale)
 
     def broadcast(self) -> None:
-        if self.job.world.size > 1:
+        if self.spec.world.size > 1:
             tensors = self.network.state_dict() | {f"velocity.{k}": v for k, v in self.optimizer.velocity.items()}
             for name, tensor in tensors.items():
                 hvd.broadcast_(contiguous_view(tensor), root_rank=0, name=f"broadcast.{name}")
-            self._set_loss_scale(self.job.world.broadcast(self._loss_scale()))
+            self._set_loss_scale(self.spec.world.broadcast(self._loss_scale()))
 
     def profiler(self) -> TorchProfiler:
         return TorchProfiler()
@@ -174,9 +174,9 @@ class TorchBackend(Backend):
             "cuda": torch.version.cuda,
             "device": torch.cuda.get_device_name(self.device) if gpu else "cpu",
             "threads": torch.get_num_threads(),
-            "precision": self.job.recipe.precision,
+            "precision": self.spec.recipe.precision,
             "compiled": self.compiled,
-            "deterministic": self.job.deterministic,
+            "deterministic": self.spec.deterministic,
         }
 
     def _loss_scale(self) -> dict[str, float]:
@@ -192,19 +192,19 @@ class TorchBackend(Backend):
 SCALE_KEYS = ("scale", "_growth_tracker")
 
 
-def create(job: Job) -> TorchBackend:
-    """The PyTorch replica for `job`."""
-    return TorchBackend(job)
+def create(spec: ReplicaSpec) -> TorchBackend:
+    """The PyTorch replica for `spec`."""
+    return TorchBackend(spec)
 
 
-def build_network(job: Job) -> nn.Module:
+def build_network(spec: ReplicaSpec) -> nn.Module:
     """The recipe's network, holding its initial weights."""
-    library = library_model(job.recipe.model)
+    library = library_model(spec.recipe.model)
     if library:
-        return library_network(library[1], job.classes, job.recipe.seed)
-    description = describe(job.recipe.model, job.classes)
+        return library_network(library[1], spec.classes, spec.recipe.seed)
+    description = describe(spec.recipe.model, spec.classes)
     network = ResidualNetwork(description)
-    copy_into("model", network.state_dict(), initial_arrays(description, job.recipe.seed))
+    copy_into("model", network.state_dict(), initial_arrays(description, spec.recipe.seed))
     return network
 
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from lbsgd.backends.contract import Job
+from lbsgd.backends.contract import ReplicaSpec
 from lbsgd.backends.torch.allreduce import contiguous_view
 
 
@@ -14,12 +14,12 @@ class Optimizer:
     of them that are, which doubles its speed (benchmarks/LOG.md).
     """
 
-    def __init__(self, network: nn.Module, job: Job) -> None:
+    def __init__(self, network: nn.Module, spec: ReplicaSpec) -> None:
         self.parameters = {name: p for name, p in network.named_parameters() if p.requires_grad}
         self.velocity = {name: torch.zeros_like(p) for name, p in self.parameters.items()}
         self._views = {name: nn.Parameter(contiguous_view(p.detach())) for name, p in self.parameters.items()}
         exempt = normalisation_parameters(network)
-        settings = job.recipe.optimizer
+        settings = spec.recipe.optimizer
         decayed = [self._views[name] for name, p in self.parameters.items() if p not in exempt]
         others = [self._views[name] for name, p in self.parameters.items() if p in exempt]
         self.sgd = torch.optim.SGD(

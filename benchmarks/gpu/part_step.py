@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from pairs import summarise
 from part import Part
 
-from lbsgd.backends import Job, load
+from lbsgd.backends import ReplicaSpec, load
 from lbsgd.data.batch import Batch
 from lbsgd.measuring.steps import take_steps
 from lbsgd.policy.plan import make_plan
@@ -196,7 +196,7 @@ def lbsgd_loop(world: World, device: torch.device, shape: Shape, compile: str, c
     """lbsgd's backend driven by its own loop. change: what is done to the network before its first step."""
     overrides = [f"model={shape.model}", f"batch_per_worker={shape.batch}", f"images.size={shape.size}", "precision=bf16"]
     recipe = load_recipe("goyal2017", overrides)
-    backend = load("torch", Job(recipe=recipe, classes=CLASSES, world=world, compile=compile))
+    backend = load("torch", ReplicaSpec(recipe=recipe, classes=CLASSES, world=world, compile=compile))
     backend.broadcast()
     if change:
         change(backend)

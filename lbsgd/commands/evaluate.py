@@ -50,7 +50,7 @@ def _prepare(
     world, checkpoint, data, framework, batch_per_gpu, *, data_threads, read_timeout, bad_samples
 ) -> Callable[[], dict[str, Any]]:
     """Everything up to the first image; what fails on one rank fails on all. Gives what counts the errors and reports."""
-    from lbsgd.backends import Job, load
+    from lbsgd.backends import ReplicaSpec, load
     from lbsgd.data import open_dataset
     from lbsgd.data.bad_samples import BadSamplePolicy, BadSamples
     from lbsgd.data.batch import Reading
@@ -71,8 +71,8 @@ def _prepare(
         raise CheckpointError(
             f"{made.path} was trained on {len(made.about['classes'])} classes, {data} has {len(classes)} or other ones"
         )
-    job = Job(recipe=recipe, classes=len(classes), world=world)
-    backend = together(world, lambda: load(framework or made.about["framework"], job))
+    spec = ReplicaSpec(recipe=recipe, classes=len(classes), world=world)
+    backend = together(world, lambda: load(framework or made.about["framework"], spec))
     together(world, lambda: backend.import_state(made.state) if world.is_first else None)
     backend.broadcast()
     about = {
@@ -84,7 +84,7 @@ def _prepare(
     }
 
     def count() -> dict[str, Any]:
-        reading = Reading(data_threads or job.threads, read_timeout, policy)
+        reading = Reading(data_threads or spec.threads, read_timeout, policy)
         result = evaluate(backend, dataset.validation, recipe, world, reading, BadSamples(policy))
         return asdict(result) | about
 

@@ -128,13 +128,13 @@ def open_ways(world: World, names: list[str], framework: str, datatype: str) -> 
 
 
 def _open_horovod(world: World, framework: str) -> Way:
-    from lbsgd.backends import Job
+    from lbsgd.backends import ReplicaSpec
     from lbsgd.launch.horovod.installed import require_horovod
     from lbsgd.policy.recipe import load_recipe
 
     require_horovod(framework)
     module = importlib.import_module(f"lbsgd.backends.{framework}.allreduce_speed")
-    return module.HorovodAllreduce(Job(recipe=load_recipe("demo", []), classes=1, world=world))
+    return module.HorovodAllreduce(ReplicaSpec(recipe=load_recipe("demo", []), classes=1, world=world))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from lbsgd.backends import Job, load
+from lbsgd.backends import ReplicaSpec, load
 from lbsgd.data import open_dataset
 from lbsgd.data.batch import Reading, Share
 from lbsgd.data.loader import training_batches
@@ -90,8 +90,8 @@ def measure_as_rank(world: World, study: Path, framework: str) -> dict[str, Any]
     recipe = load_recipe(settings["recipe"], [])
     plan = together(world, lambda: make_plan(recipe, world_size=world.size, samples=samples, classes=classes))
     require_agreement(world, {"versions": versions(), "code": code_digest(), "data": dataset.train.digest})
-    job = Job(recipe=plan.recipe, classes=classes, world=world)
-    backend = together(world, lambda: load(framework, job))
+    spec = ReplicaSpec(recipe=plan.recipe, classes=classes, world=world)
+    backend = together(world, lambda: load(framework, spec))
     backend.broadcast()
     batches = training_batches(
         dataset.train,
@@ -99,7 +99,7 @@ def measure_as_rank(world: World, study: Path, framework: str) -> dict[str, Any]
         Order(plan.recipe.seed, samples, plan.global_batch),
         Share(world.rank, world.size),
         range(1 << 40),
-        Reading(job.threads),
+        Reading(spec.threads),
         allocate=backend.allocate,
     )
     rounds = Rounds(warm_up=settings["warm_up"], steps=settings["steps"], repeats=settings["repeats"])

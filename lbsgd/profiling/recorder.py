@@ -38,7 +38,7 @@ class Recorder(Passing):
         self.window, self.folder = window, folder
         self._profiler, self._say, self._keep = backend.profiler(), say, keep
         self._ahead = 1 if backend.asynchronous else 0
-        self._timeline = folder / "horovod.json" if backend.job.world.size > 1 else None
+        self._timeline = folder / "horovod.json" if backend.spec.world.size > 1 else None
         self._spans: list[Event] = []
         self._running = False
 

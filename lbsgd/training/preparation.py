@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lbsgd.backends import Job, load, require
+from lbsgd.backends import ReplicaSpec, load, require
 from lbsgd.backends.contract import Backend
 from lbsgd.data import open_dataset
 from lbsgd.data.source import Dataset
@@ -30,7 +30,7 @@ def prepare(world: World, request: Request) -> Run:
     require_agreement(world, _facts_to_agree_on(request, plan, dataset, span))
     together(world, lambda: require(request.framework))  # loading takes seconds: refuse before, leaving no folder
     record = together(world, lambda: _open_record(request, plan) if world.is_first else None)
-    job = Job(
+    spec = ReplicaSpec(
         recipe=plan.recipe,
         classes=len(dataset.train.classes),
         world=world,
@@ -39,8 +39,8 @@ def prepare(world: World, request: Request) -> Run:
         compile=request.compile,
         deterministic=request.deterministic,
     )
-    backend = together(world, lambda: load(request.framework, job))
-    plan = replace(plan, recipe=backend.job.recipe)  # with the precision that "auto" stands for
+    backend = together(world, lambda: load(request.framework, spec))
+    plan = replace(plan, recipe=backend.spec.recipe)  # with the precision that "auto" stands for
     if request.resume:
         together(world, lambda: backend.import_state(request.resume.state) if world.is_first else None)
     backend.broadcast()

@@ -56,7 +56,7 @@ class Run:
 
     @property
     def world(self) -> World:
-        return self.backend.job.world
+        return self.backend.spec.world
 
     @property
     def schedule(self) -> Schedule:
@@ -69,7 +69,7 @@ class Run:
 
     @property
     def reading(self) -> Reading:
-        threads = self.request.data_threads or self.backend.job.threads
+        threads = self.request.data_threads or self.backend.spec.threads
         return Reading(threads, self.request.read_timeout, self.request.bad_samples)
 
     @property

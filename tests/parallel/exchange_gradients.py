@@ -9,13 +9,13 @@ import sys
 
 import numpy as np
 
-from lbsgd.backends import Job, load
+from lbsgd.backends import ReplicaSpec, load
 from lbsgd.policy.recipe import load_recipe
 from lbsgd.ranks.world import connect
 
 framework, os.environ["HOROVOD_TIMELINE"] = sys.argv[1:]
 world = connect()
-backend = load(framework, Job(recipe=load_recipe("demo", ["batch_per_worker=8"]), classes=10, world=world))
+backend = load(framework, ReplicaSpec(recipe=load_recipe("demo", ["batch_per_worker=8"]), classes=10, world=world))
 backend.broadcast()
 images = np.random.default_rng(world.rank).integers(0, 256, (8, 8, 8, 3), dtype=np.uint8)
 backend.loss_value(backend.train_step(images, np.arange(8), 0.05))

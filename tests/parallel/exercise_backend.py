@@ -9,7 +9,7 @@ import sys
 
 import numpy as np
 
-from lbsgd.backends import Job, load
+from lbsgd.backends import ReplicaSpec, load
 from lbsgd.errors import CheckpointError
 from lbsgd.models.state import State
 from lbsgd.policy.recipe import load_recipe
@@ -25,8 +25,8 @@ labels = random.integers(0, 10, 16)
 def backend_for(*overrides, accumulate=2, classes=10, channels_last=True, compile="auto"):
     recipe = load_recipe("demo", ["batch_per_worker=8", *overrides])
     options = {"accumulate": accumulate, "channels_last": channels_last, "compile": compile}
-    job = Job(recipe=recipe, classes=classes, world=world, **options)
-    backend = load(framework, job)
+    spec = ReplicaSpec(recipe=recipe, classes=classes, world=world, **options)
+    backend = load(framework, spec)
     backend.broadcast()
     return backend
 
@@ -88,7 +88,7 @@ try:
 except CheckpointError as error:
     report["other_model"] = str(error)
 
-report["automatic"] = world.gather(backend_for("precision=auto").job.recipe.precision)
+report["automatic"] = world.gather(backend_for("precision=auto").spec.recipe.precision)
 
 
 def compiled_losses():

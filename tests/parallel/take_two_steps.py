@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lbsgd.backends import Job, load
+from lbsgd.backends import ReplicaSpec, load
 from lbsgd.models.state import State
 from lbsgd.policy.recipe import load_recipe
 from lbsgd.ranks.world import connect
@@ -17,7 +17,7 @@ from lbsgd.ranks.world import connect
 framework, accumulate, folder = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
 world = connect()
 recipe = load_recipe(json.loads((folder / "recipe.json").read_text()))
-backend = load(framework, Job(recipe=recipe, classes=10, world=world, accumulate=accumulate))
+backend = load(framework, ReplicaSpec(recipe=recipe, classes=10, world=world, accumulate=accumulate))
 
 if world.is_first:  # the others must get it by broadcast
     arrays = dict(np.load(folder / "start.npz"))
