@@ -30,7 +30,8 @@ class TensorFlowBackend(Backend):
 
     def __init__(self, job: Job) -> None:
         super().__init__(job)
-        hvd.init(job.world.comm)
+        if job.world.size > 1:  # alone, Horovod's thread would only take time
+            hvd.init(job.world.comm)
         job = self.job
         self.device = choose_device(job.world)
         if job.deterministic:

@@ -32,7 +32,8 @@ class TorchBackend(Backend):
 
     def __init__(self, job: Job) -> None:
         super().__init__(job)
-        hvd.init(job.world.comm)
+        if job.world.size > 1:  # alone, Horovod's thread would only take time
+            hvd.init(job.world.comm)
         torch.set_num_threads(job.threads)
         job = self.job
         self.device = choose_device(job.world)
