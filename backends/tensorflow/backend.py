@@ -157,7 +157,9 @@ class TensorFlowBackend(Backend):
 
         @tf.function
         def average() -> tf.Tensor:
-            means = average_gradients({f"all.{name}": buffer.value() for name, buffer in buffers.items()})
+            means = {f"all.{name}": buffer.value() for name, buffer in buffers.items()}
+            if self.job.world.size > 1:
+                means = average_gradients(means)
             return tf.add_n([tf.reshape(mean, [-1])[0] for mean in means.values()])
 
         return sum(v.shape.num_elements() * v.dtype.size for v in buffers.values()), lambda: average().numpy()
