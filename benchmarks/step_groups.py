@@ -1,7 +1,8 @@
 """The processes of train_step.py: groups of ranks that take steps when they are told to.
 
 Horovod's thread asks all ranks what is ready a thousand times a second, also when nothing is. On ranks of one core that takes
-time from whoever shares the process. So contestants with Horovod have processes of their own, stopped outside of their turns.
+time from whoever shares the process. So every contestant has processes of its own; those with Horovod are stopped outside of
+their turns.
 """
 
 import os
@@ -20,26 +21,26 @@ from lbsgd.errors import EnvironmentNotReady
 from lbsgd.launch import mpirun
 
 PROGRAM = Path(__file__).with_name("step_rank.py")
-WITH_HOROVOD = {"torch": ("lbsgd", "horovod"), "tensorflow": ("lbsgd", "horovod")}
-WITHOUT = {"torch": ("ddp",), "tensorflow": ("mirrored",)}
+CONTESTANTS = {"torch": ("lbsgd", "horovod", "ddp"), "tensorflow": ("lbsgd", "horovod", "mirrored")}
+BY_MPIRUN = ("lbsgd", "horovod")
 
 
 class Group:
-    """Ranks that hold the same contestants. gradient_sizes: numbers in each gradient, by contestant."""
+    """The ranks of a contestant. gradient_sizes: numbers in each of its gradients."""
 
-    def __init__(self, contestants: tuple[str, ...], log: IO[str], connections: list[Connection], stop: bool) -> None:
-        self.contestants, self._log, self._connections, self._stop = contestants, log, connections, stop
+    def __init__(self, contestant: str, log: IO[str], connections: list[Connection], stop: bool) -> None:
+        self.contestant, self._log, self._connections, self._stop = contestant, log, connections, stop
         hellos = [self._receive(connection) for connection in connections]
         self._pids = [hello["pid"] for hello in hellos]
-        self.gradient_sizes: dict[str, list[int]] = hellos[0]["gradient_sizes"]
+        self.gradient_sizes: list[int] = hellos[0]["gradient_sizes"]
         self.versions: dict[str, str] = hellos[0]["versions"]
         self._signal(signal.SIGSTOP)
 
-    def take(self, contestant: str, precision: str, steps: int) -> list[float]:
+    def take(self, precision: str, steps: int) -> list[float]:
         """Let all ranks take that many steps; each rank's seconds."""
         self._signal(signal.SIGCONT)
         for connection in self._connections:
-            connection.send((contestant, precision, steps))
+            connection.send((precision, steps))
         seconds = [self._receive(connection) for connection in self._connections]
         self._signal(signal.SIGSTOP)
         return seconds
@@ -56,7 +57,7 @@ class Group:
             lines = [line.strip() for line in self._log.read().splitlines() if line.strip(" -")]
             telling = [line for line in lines if "Error" in line]
             reason = (telling or lines or ["no message"])[-1]
-            raise EnvironmentNotReady(f"the ranks of {' and '.join(self.contestants)} ended: {reason}") from error
+            raise EnvironmentNotReady(f"the ranks of {self.contestant} ended: {reason}") from error
 
 
 @contextmanager
@@ -67,14 +68,14 @@ def groups_of(framework: str, np: int, precisions: tuple[str, ...], batch: int, 
     """
     with ExitStack() as stack:
         groups = []
-        for contestants, horovod in ((WITH_HOROVOD[framework], True), (WITHOUT[framework], False)):
-            arguments = [framework, ",".join(contestants), ",".join(precisions), str(np), str(batch), str(size)]
-            groups.append(stack.enter_context(started(contestants, arguments, np, horovod)))
+        for contestant in CONTESTANTS[framework]:
+            arguments = [framework, contestant, ",".join(precisions), str(np), str(batch), str(size)]
+            groups.append(stack.enter_context(started(contestant, arguments, np, horovod=contestant in BY_MPIRUN)))
         yield groups
 
 
 @contextmanager
-def started(contestants: tuple[str, ...], arguments: list[str], np: int, horovod: bool) -> Iterator[Group]:
+def started(contestant: str, arguments: list[str], np: int, horovod: bool) -> Iterator[Group]:
     """A group of np ranks, by mpirun where Horovod needs it."""
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile("w+") as log:
         address = str(Path(folder, "socket"))
@@ -82,7 +83,7 @@ def started(contestants: tuple[str, ...], arguments: list[str], np: int, horovod
             command = (sys.executable, str(PROGRAM), address, *arguments)
             processes = start_ranks(command, np, log, horovod)
             try:
-                yield Group(contestants, log, accept(listener, np, processes), stop=horovod)
+                yield Group(contestant, log, accept(listener, np, processes), stop=horovod)
             finally:
                 for process in processes:
                     process.kill()

@@ -1,6 +1,6 @@
-"""One rank of train_step.py: builds its contestants, then takes steps with the one it is told to, and says how long that took.
+"""One rank of train_step.py: builds its contestant, then takes steps with the one it is told to, and says how long that took.
 
-usage: step_rank.py ADDRESS FRAMEWORK CONTESTANT,... PRECISION,... RANKS BATCH SIZE
+usage: step_rank.py ADDRESS FRAMEWORK CONTESTANT PRECISION,... RANKS BATCH SIZE
 """
 
 import importlib
@@ -14,7 +14,7 @@ CLASSES = 1000
 MODULES = {"horovod": "stock", "ddp": "ddp", "mirrored": "mirrored"}
 
 
-def main(address: str, framework: str, contestants: str, precisions: str, ranks: str, batch: str, size: str) -> None:
+def main(address: str, framework: str, contestant: str, precisions: str, ranks: str, batch: str, size: str) -> None:
     """Answer until the other side hangs up."""
     rank = int(os.environ.get("OMPI_COMM_WORLD_RANK") or os.environ["STEP_RANK"])
     cores = sorted(os.sched_getaffinity(0))
@@ -22,8 +22,8 @@ def main(address: str, framework: str, contestants: str, precisions: str, ranks:
     connection = Client(address, family="AF_UNIX")
     connection.send(rank)
     shape = {"batch": int(batch), "size": int(size), "classes": CLASSES}
-    loops = build(framework, contestants.split(","), precisions.split(","), rank, int(ranks), shape)
-    sizes = {name: loops[name, precisions.split(",")[0]].gradient_sizes() for name in contestants.split(",")}
+    loops = build(framework, contestant, precisions.split(","), rank, int(ranks), shape)
+    sizes = next(iter(loops.values())).gradient_sizes()
     from lbsgd.record.environment import versions
 
     connection.send({"pid": os.getpid(), "gradient_sizes": sizes, "versions": versions() | framework_version(framework)})
@@ -32,35 +32,29 @@ def main(address: str, framework: str, contestants: str, precisions: str, ranks:
 
 
 def build(
-    framework: str, contestants: list[str], precisions: list[str], rank: int, ranks: int, shape: dict[str, int]
-) -> dict[tuple[str, str], Any]:
-    """Every contestant in every precision."""
-    loops: dict[tuple[str, str], Any] = {}
-    if "lbsgd" in contestants:
-        import lbsgd_loop
-
+    framework: str, contestant: str, precisions: list[str], rank: int, ranks: int, shape: dict[str, int]
+) -> dict[str, Any]:
+    """The contestant in every precision."""
+    place = {"rank": rank, "ranks": ranks}
+    if contestant in ("lbsgd", "horovod"):
         from lbsgd.ranks.world import connect
 
         world = connect()
-        for precision in precisions:
-            loops["lbsgd", precision] = lbsgd_loop.Loop(world, framework, precision=precision, **shape)
-    for name in contestants:
-        for precision in precisions if name != "lbsgd" else ():
-            module = importlib.import_module(f"{MODULES[name]}_{framework}")
-            place = {} if name == "horovod" else {"rank": rank, "ranks": ranks}
-            loops[name, precision] = module.Loop(precision=precision, **place, **shape)
-    return loops
+        place = {"world": world, "framework": framework} if contestant == "lbsgd" else {}
+    name = "lbsgd_loop" if contestant == "lbsgd" else f"{MODULES[contestant]}_{framework}"
+    module = importlib.import_module(name)
+    return {precision: module.Loop(precision=precision, **place, **shape) for precision in precisions}
 
 
-def serve(connection: Connection, loops: dict[tuple[str, str], Any]) -> None:
+def serve(connection: Connection, loops: dict[str, Any]) -> None:
     """Take the steps that are asked for and answer with their seconds."""
     while True:
         try:
-            name, precision, steps = connection.recv()
+            precision, steps = connection.recv()
         except EOFError:
             return
         start = time.perf_counter()
-        loops[name, precision].take(steps)
+        loops[precision].take(steps)
         connection.send(time.perf_counter() - start)
 
 

@@ -9,9 +9,11 @@ from keras_resnet18 import LEARNING_RATE, loss_of, resnet18, update
 
 
 class Loop:
-    """The stock replica of this rank. Horovod has been started by lbsgd's."""
+    """The stock replica of this rank."""
 
     def __init__(self, *, batch: int, size: int, classes: int, precision: str) -> None:
+        hvd.init()
+        tf.config.threading.set_intra_op_parallelism_threads(1)
         tf.random.set_seed(hvd.rank())
         self.images = tf.random.normal((batch, size, size, 3))
         self.labels = tf.random.uniform((batch,), maxval=classes, dtype=tf.int64)

@@ -56,10 +56,12 @@ class ResNet18(nn.Module):
 
 
 class Loop:
-    """The stock replica of this rank. Horovod has been started by lbsgd's."""
+    """The stock replica of this rank."""
 
     def __init__(self, *, batch: int, size: int, classes: int, precision: str) -> None:
+        hvd.init()
         torch.manual_seed(hvd.rank())
+        torch.set_num_threads(1)
         self.autocast = torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16")
         self.images = torch.randn(batch, 3, size, size).to(memory_format=LAYOUT)
         self.labels = torch.randint(classes, (batch,))

@@ -78,10 +78,10 @@ def measure(settings: Settings) -> dict[str, Any]:
     """The content of the JSON file."""
     started, load = utc_now(), os.getloadavg()[0]
     with groups_of(settings.framework, settings.np, settings.precisions, settings.batch, settings.size) as groups:
-        contestants = {name: group for group in groups for name in group.contestants}
+        contestants = {group.contestant: group for group in groups}
         trial, chosen = choose_precisions(contestants, settings)
         turns = take_turns({name: (contestants[name], precision) for name, precision in chosen.items()}, settings)
-        sizes = {name: sorted(contestants[name].gradient_sizes[name]) for name in contestants}
+        sizes = {name: sorted(group.gradient_sizes) for name, group in contestants.items()}
         versions = groups[0].versions
     return {
         "schema": 2,
@@ -107,8 +107,8 @@ def choose_precisions(contestants: dict[str, Group], settings: Settings) -> tupl
     trial: dict[str, dict[str, float]] = {name: {} for name in contestants}
     for name, group in contestants.items():
         for precision in settings.precisions:
-            group.take(name, precision, 2)
-            turns = [max(group.take(name, precision, settings.steps)) / settings.steps for _ in range(TRIAL_TURNS)]
+            group.take(precision, 2)
+            turns = [max(group.take(precision, settings.steps)) / settings.steps for _ in range(TRIAL_TURNS)]
             trial[name][precision] = min(turns)
     return trial, {name: min(seconds, key=seconds.get) for name, seconds in trial.items()}
 
@@ -121,7 +121,7 @@ def take_turns(contestants: dict[str, tuple[Group, str]], settings: Settings) ->
         turns = {}
         for name in names[first:] + names[:first]:
             group, precision = contestants[name]
-            turns[name] = group.take(name, precision, settings.steps)
+            turns[name] = group.take(precision, settings.steps)
         click.echo(f"round {number + 1} of {settings.rounds}" if number >= 0 else "warm-up", err=True)
         if number >= 0:
             rounds.append(turns)

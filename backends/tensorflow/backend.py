@@ -31,7 +31,8 @@ class TensorFlowBackend(Backend):
 
     def __init__(self, spec: ReplicaSpec) -> None:
         super().__init__(spec)
-        hvd.init(spec.world.for_other_libraries())
+        if spec.world.size > 1:  # alone, Horovod's thread would only take time
+            hvd.init(spec.world.for_other_libraries())
         spec = self.spec
         self.device = choose_device(spec.world)
         if spec.deterministic:
@@ -157,7 +158,9 @@ class TensorFlowBackend(Backend):
 
         @tf.function
         def average() -> tf.Tensor:
-            means = average_gradients({f"all.{name}": buffer.value() for name, buffer in buffers.items()})
+            means = {f"all.{name}": buffer.value() for name, buffer in buffers.items()}
+            if self.spec.world.size > 1:
+                means = average_gradients(means)
             return tf.add_n([tf.reshape(mean, [-1])[0] for mean in means.values()])
 
         return sum(v.shape.num_elements() * v.dtype.size for v in buffers.values()), lambda: average().numpy()

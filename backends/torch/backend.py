@@ -33,7 +33,8 @@ class TorchBackend(Backend):
 
     def __init__(self, spec: ReplicaSpec) -> None:
         super().__init__(spec)
-        hvd.init(spec.world.for_other_libraries())
+        if spec.world.size > 1:  # alone, Horovod's thread would only take time
+            hvd.init(spec.world.for_other_libraries())
         torch.set_num_threads(spec.threads)
         spec = self.spec
         self.device = choose_device(spec.world)
@@ -131,7 +132,8 @@ class TorchBackend(Backend):
         buffers = {name: torch.zeros_like(p) for name, p in self.network.named_parameters() if p.requires_grad}
 
         def exchange() -> None:
-            average_all(buffers)
+            if self.spec.world.size > 1:
+                average_all(buffers)
             if self.device.type == "cuda":
                 torch.cuda.synchronize()
 

@@ -56,7 +56,7 @@ def test_ranks_that_end_are_named_with_their_reason(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     import step_groups
 
-    missing = step_groups.started(("nothing",), ["torch", "nothing", "fp32", "1", "1", "8"], 1, horovod=False)
+    missing = step_groups.started("nothing", ["torch", "nothing", "fp32", "1", "1", "8"], 1, horovod=False)
     with pytest.raises(EnvironmentNotReady, match="the ranks of nothing ended: KeyError: 'nothing'"), missing:
         pass
 
