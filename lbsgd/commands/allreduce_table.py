@@ -1,4 +1,4 @@
-"""What `lbsgd bench allreduce` prints: nccl-tests' table with a column for the way, then the ways side by side."""
+"""What `lbsgd bench allreduce` prints: nccl-tests' table with a column for the transport, then the transports side by side."""
 
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ HEADER = "\n".join(
 
 
 def row_text(measured: list["Measurement"], datatype: str) -> str:
-    """The row of one size and way: `measured` out of place and, where the way has it, in place."""
+    """The row of one size and transport: `measured` out of place and, where the transport has it, in place."""
     first = measured[0]
     figures = [_figures(row) for row in measured] + [FIGURES.format(*"----")] * (2 - len(measured))
     return COLUMNS.format(first.through, first.bytes, first.count, datatype, "sum", *figures)
@@ -30,10 +30,10 @@ def _figures(row: "Measurement") -> str:
 
 
 def summary_text(rows: list["Measurement"]) -> str:
-    """Each way's mean bus bandwidth over all rows and whether its sums were right; several ways' times beside each other."""
-    ways = {name: [row for row in rows if row.through == name] for name in dict.fromkeys(row.through for row in rows)}
-    lines = [_verdict(name, own) for name, own in ways.items()]
-    return "\n".join([*lines, *(_side_by_side(*ways.values()) if len(ways) > 1 else [])])
+    """Each transport's mean bus bandwidth over all rows, and whether its sums were right; times of several, side by side."""
+    transports = {name: [row for row in rows if row.through == name] for name in dict.fromkeys(row.through for row in rows)}
+    lines = [_verdict(name, own) for name, own in transports.items()]
+    return "\n".join([*lines, *(_side_by_side(*transports.values()) if len(transports) > 1 else [])])
 
 
 def _verdict(name: str, rows: list["Measurement"]) -> str:

@@ -1,4 +1,4 @@
-"""`lbsgd bench allreduce`: nccl-tests' all_reduce_perf for the ways that lbsgd's ranks talk, with its flags and columns."""
+"""`lbsgd bench allreduce`: nccl-tests' all_reduce_perf for the transports of lbsgd's ranks, with its flags and columns."""
 
 import json
 import os
@@ -16,7 +16,8 @@ from lbsgd.commands.ranks import Ranks, leave_to_ranks, ranks_options
 from lbsgd.errors import LbsgdError, UsageError
 
 if TYPE_CHECKING:
-    from lbsgd.measuring.allreduce import Measurement, Sweep, Way
+    from lbsgd.backends.allreduce_contract import Transport
+    from lbsgd.measuring.allreduce import Measurement, Sweep
     from lbsgd.ranks.world import World
 
 UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
@@ -104,18 +105,18 @@ def bench_allreduce(
 
 
 def _names(through: str) -> list[str]:
-    from lbsgd.measuring.allreduce import WAYS
+    from lbsgd.measuring.allreduce import TRANSPORTS
 
     names = through.split(",")
     for name in names:
-        if name not in WAYS:
-            raise UsageError(f"--through {through!r}: there is no {name!r}; give one or more of {', '.join(WAYS)}")
+        if name not in TRANSPORTS:
+            raise UsageError(f"--through {through!r}: there is no {name!r}; give one or more of {', '.join(TRANSPORTS)}")
     return names
 
 
 def _run_as_rank(sweep: "Sweep", names: list[str], framework: str, as_json: bool) -> None:
     """Be one rank of the measurement, from MPI's start to its end."""
-    from lbsgd.measuring.allreduce import open_ways
+    from lbsgd.measuring.allreduce import open_transports
     from lbsgd.ranks.agreement import require_agreement, together
     from lbsgd.ranks.failure import leave_together
     from lbsgd.ranks.world import connect
@@ -123,10 +124,10 @@ def _run_as_rank(sweep: "Sweep", names: list[str], framework: str, as_json: bool
     world = connect()
     try:
         require_agreement(world, {"sweep": asdict(sweep), "through": sorted(names), "framework": framework})
-        ways = together(world, lambda: open_ways(world, names, framework, sweep.datatype))
+        transports = together(world, lambda: open_transports(world, names, framework, sweep.datatype))
         _warn(world)
-        rows = _print_table(world, ways, sweep, to_stderr=as_json)
-        report = _report(world, ways, sweep, rows)
+        rows = _print_table(world, transports, sweep, to_stderr=as_json)
+        report = _report(world, transports, sweep, rows)
         if world.is_first and as_json:
             click.echo(json.dumps(report, indent=2))
         together(world, lambda: require_right(rows))
@@ -154,7 +155,7 @@ def require_right(rows: list["Measurement"]) -> None:
         )
 
 
-def _print_table(world: "World", ways: list["Way"], sweep: "Sweep", to_stderr: bool) -> list["Measurement"]:
+def _print_table(world: "World", transports: list["Transport"], sweep: "Sweep", to_stderr: bool) -> list["Measurement"]:
     """Measure; rank 0 prints every row as soon as it is known."""
     from lbsgd.measuring.allreduce import measure
 
@@ -164,19 +165,19 @@ def _print_table(world: "World", ways: list["Way"], sweep: "Sweep", to_stderr: b
 
     say(HEADER)
     rows = []
-    for way in ways:
-        for measured in measure(world, way, sweep):
+    for transport in transports:
+        for measured in measure(world, transport, sweep):
             rows += measured
             say(row_text(measured, sweep.datatype))
     say(summary_text(rows))
     return rows
 
 
-def _report(world: "World", ways: list["Way"], sweep: "Sweep", rows: list["Measurement"]) -> dict[str, Any]:
+def _report(world: "World", transports: list["Transport"], sweep: "Sweep", rows: list["Measurement"]) -> dict[str, Any]:
     """What --json prints. Collective."""
     from lbsgd.record.environment import describe_environment
 
-    about = ways[-1].environment()
+    about = transports[-1].environment()
     return {
         "schema": 1,
         "kind": "allreduce",

@@ -55,20 +55,20 @@ def try_out(world: World, framework: str | None, say: Callable[..., None]) -> No
 
     Raises LbsgdError when Horovod is missing.
     """
-    from lbsgd.measuring.allreduce import Sweep, measure, open_ways
+    from lbsgd.measuring.allreduce import Sweep, measure, open_transports
     from lbsgd.ranks.agreement import together
 
     sweep = Sweep(**SIZES, iterations=1, warm_up=1, check=True, datatype="float32")
     through = "horovod" if framework else "mpi4py"
-    [way] = together(world, lambda: open_ways(world, [through], framework or "torch", sweep.datatype))
-    rows = [row for rows in measure(world, way, sweep) for row in rows]
+    [transport] = together(world, lambda: open_transports(world, [through], framework or "torch", sweep.datatype))
+    rows = [row for rows in measure(world, transport, sweep) for row in rows]
     if world.is_first:
         say(
             event="summed",
             bytes=rows[-1].bytes,
             seconds=rows[-1].seconds,
             wrong=sum(row.wrong for row in rows),
-            device=way.environment()["device"],
+            device=transport.environment()["device"],
         )
 
 

@@ -1,22 +1,22 @@
-"""How fast the ranks sum an array of each of many sizes, and whether the sum is right: nccl-tests' measure, for other ways too.
+"""How fast the ranks sum an array of each of many sizes, and whether the sum is right: nccl-tests' measure, for any transport.
 
-A way is a library that does it. Horovod asks all ranks what is ready about a thousand times a second even when nothing is,
-which slows down other uses of MPI; so the other way is measured before Horovod starts.
+Horovod asks all ranks what is ready about a thousand times a second even when nothing is, which slows down other uses of MPI;
+so the other transport is measured before Horovod starts.
 """
 
 import importlib
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from lbsgd.backends.allreduce_contract import Transport
 from lbsgd.errors import UsageError
 from lbsgd.ranks.world import World
 
-WAYS = ("mpi4py", "horovod")
+TRANSPORTS = ("mpi4py", "horovod")
 """In the order in which they are measured."""
 
 EXACT_UP_TO = {"float16": 2**11, "float32": 2**24, "float64": 2**53, "int32": 2**31 - 1, "int64": 2**63 - 1}
@@ -60,33 +60,7 @@ class Sweep:
         return list(dict.fromkeys(size // self.item_bytes for size in sizes))
 
 
-class Way(ABC):
-    """A library that sums arrays over the ranks. `in_place`: whether it can put the sum where this rank's array was."""
-
-    name: str
-    in_place: bool
-
-    @abstractmethod
-    def start(self) -> None:
-        """Do what must happen once before the first sum. Collective."""
-
-    @abstractmethod
-    def collective(self, values: np.ndarray, in_place: bool) -> Callable[[], Any]:
-        """A collective that sums the ranks' arrays, which lie on the device already, and returns when the sum is there.
-
-        It may be called again and again; in place it adds up what it left behind.
-        """
-
-    @abstractmethod
-    def to_array(self, total: Any) -> np.ndarray:
-        """What the collective returned, on the host."""
-
-    @abstractmethod
-    def environment(self) -> dict[str, Any]:
-        """The device that holds the arrays, and what else tells this way apart."""
-
-
-class Mpi4py(Way):
+class Mpi4py(Transport):
     """MPI's own allreduce on numpy arrays."""
 
     name = "mpi4py"
@@ -119,27 +93,28 @@ class Mpi4py(Way):
         return {"device": "cpu"}
 
 
-def open_ways(world: World, names: list[str], framework: str, datatype: str) -> list[Way]:
-    """The named ways, not started yet, in the order in which they are to be measured.
+def open_transports(world: World, names: list[str], framework: str, datatype: str) -> list[Transport]:
+    """The named transports, not started yet, in the order in which they are to be measured.
 
-    Raises UsageError for a way that has not this data type, EnvironmentNotReady without Horovod or a GPU a rank.
+    Raises UsageError for a transport that has not this data type, EnvironmentNotReady without Horovod or a GPU a rank.
     """
-    return [Mpi4py(world, datatype) if name == "mpi4py" else _open_horovod(world, framework) for name in WAYS if name in names]
+    wanted = [name for name in TRANSPORTS if name in names]
+    return [Mpi4py(world, datatype) if name == "mpi4py" else _open_horovod(world, framework) for name in wanted]
 
 
-def _open_horovod(world: World, framework: str) -> Way:
+def _open_horovod(world: World, framework: str) -> Transport:
     from lbsgd.backends import ReplicaSpec
     from lbsgd.launch.horovod.installed import require_horovod
     from lbsgd.policy.recipe import load_recipe
 
     require_horovod(framework)
-    module = importlib.import_module(f"lbsgd.backends.{framework}.allreduce_speed")
+    module = importlib.import_module(f"lbsgd.backends.{framework}.allreduce_transport")
     return module.HorovodAllreduce(ReplicaSpec(recipe=load_recipe("demo", []), classes=1, world=world))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """One size, one way, in place or not. Each iteration counts with the slowest rank's time.
+    """One size, one transport, in place or not. Each iteration counts with the slowest rank's time.
 
     seconds, p99_seconds: median and 99th percentile over iterations; mean_seconds: of the loop as a whole.
     wrong: elements that are not the sum, counted on all ranks; None when that was not checked.
@@ -166,22 +141,22 @@ class Measurement:
         return self.algbw * 2 * (self.ranks - 1) / self.ranks
 
 
-def measure(world: World, way: Way, sweep: Sweep) -> Iterator[list[Measurement]]:
-    """For each size the measurement out of place and, where the way has it, in place. Collective."""
-    way.start()
+def measure(world: World, transport: Transport, sweep: Sweep) -> Iterator[list[Measurement]]:
+    """For each size the measurement out of place and, where the transport has it, in place. Collective."""
+    transport.start()
     for count in sweep.counts():
         values = contribution(world.rank, world.size, count, sweep.datatype)
-        yield [_measure(world, way, sweep, values, in_place) for in_place in (False, True)[: 1 + way.in_place]]
+        yield [_measure(world, transport, sweep, values, in_place) for in_place in (False, True)[: 1 + transport.in_place]]
 
 
-def _measure(world: World, way: Way, sweep: Sweep, values: np.ndarray, in_place: bool) -> Measurement:
-    durations, whole = _time(world, way.collective(values, in_place), sweep)
+def _measure(world: World, transport: Transport, sweep: Sweep, values: np.ndarray, in_place: bool) -> Measurement:
+    durations, whole = _time(world, transport.collective(values, in_place), sweep)
     wrong = None
     if sweep.check:
-        found = way.to_array(way.collective(values, in_place)())
+        found = transport.to_array(transport.collective(values, in_place)())
         wrong = sum(world.gather(count_wrong(found, world.size)))
     return Measurement(
-        through=way.name,
+        through=transport.name,
         ranks=world.size,
         count=values.size,
         bytes=values.nbytes,

@@ -50,13 +50,13 @@ PLAINLY = {
 }
 
 
-class Part(BaseModel):
+class RecipeSection(BaseModel):
     """A table of the recipe: frozen, unknown keys refused, no value converted from another type."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
-class Optimizer(Part):
+class Optimizer(RecipeSection):
     """Minibatch SGD with momentum. Weight decay spares batch norm's gamma and beta (paper, section 5.1)."""
 
     momentum: float = Field(0.9, ge=0, lt=1)
@@ -70,7 +70,7 @@ class Optimizer(Part):
         return self
 
 
-class LearningRate(Part):
+class LearningRate(RecipeSection):
     """The rate for `reference_batch` samples, and how it follows the global batch (paper, section 2.1)."""
 
     reference: Positive = 0.1
@@ -78,14 +78,14 @@ class LearningRate(Part):
     scaling: Literal["linear", "sqrt", "none"] = "linear"
 
 
-class Warmup(Part):
+class Warmup(RecipeSection):
     """The start of a run whose global batch is above `learning_rate.reference_batch` (paper, section 2.2)."""
 
     kind: Literal["gradual", "constant", "none"] = "gradual"
     duration: DurationText = Duration.parse("5ep")
 
 
-class Decay(Part):
+class Decay(RecipeSection):
     """How the rate falls: "steps" uses `at` and `factor`, "cosine" and "polynomial" go to `end`, a rate."""
 
     kind: Literal["steps", "cosine", "polynomial", "constant"] = "steps"
@@ -95,7 +95,7 @@ class Decay(Part):
     power: Positive = 2.0
 
 
-class Images(Part):
+class Images(RecipeSection):
     """How images become network inputs of `size` x `size` pixels and 3 channels.
 
     "imagenet": train on a random crop, its share of the area and its width / height drawn from `area` and
@@ -121,7 +121,7 @@ class Images(Part):
         return self
 
 
-class Recipe(Part):
+class Recipe(RecipeSection):
     """Everything a run is told that does not depend on the machine.
 
     batch_per_worker: images whose batch norm statistics are taken together, the paper's n.
@@ -236,10 +236,10 @@ def _did_you_mean(given: str, known: Sequence[str]) -> str:
     return f"did you mean {close[0]!r}?" if close else ""
 
 
-def _keys(part: type[Part], prefix: str = "") -> Iterator[str]:
+def _keys(section: type[RecipeSection], prefix: str = "") -> Iterator[str]:
     """The dotted names of all values, "decay.kind"."""
-    for name, field in part.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, Part):
+    for name, field in section.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, RecipeSection):
             yield from _keys(field.annotation, f"{prefix}{name}.")
         else:
             yield prefix + name

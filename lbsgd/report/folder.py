@@ -66,7 +66,7 @@ def _runs(
     """A section of each run that has a target; the evaluations of each are kept for the comparisons."""
     for path, record in runs:
         if target := targets.get(record["id"]):
-            one = run.Run(record, read_metrics(path))
+            one = run.RecordedRun(record, read_metrics(path))
             evaluations[record["id"]] = one.lines("eval")
             about = Text(" · ".join((record["status"], *run.summary(record))))
             yield Section(target, record["id"], (about, *run.blocks(one)), run.results(one, target, DETAIL))

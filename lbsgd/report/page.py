@@ -18,7 +18,7 @@ from lbsgd.report import folder, run, study
 from lbsgd.report.blocks import Page
 from lbsgd.report.folder import Folder
 from lbsgd.report.projection import Projection
-from lbsgd.report.run import Run
+from lbsgd.report.run import RecordedRun
 from lbsgd.report.text import moment
 
 POLICY = "default-src 'none'; img-src data:; base-uri 'none'; form-action 'none'"
@@ -26,9 +26,9 @@ DETAIL = 100
 """Rows of a curve's table where a page is about one run."""
 
 
-def make_page(subject: Run | Study | Folder, projection: Projection | None = None) -> Page:
+def make_page(subject: RecordedRun | Study | Folder, projection: Projection | None = None) -> Page:
     """What is on the page of a run, of a study (beside which `projection` is drawn) or of a folder."""
-    if isinstance(subject, Run):
+    if isinstance(subject, RecordedRun):
         record = subject.content
         return Page(record["id"], "Training run", record["status"], run.summary(record), run.blocks(subject),
                     (*run.results(subject, "run", DETAIL), *run.circumstances(subject, "run")))  # fmt: skip

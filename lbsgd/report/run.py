@@ -18,7 +18,7 @@ PARTS = ("compute", "communication", "data", "other")
 
 
 @dataclass(frozen=True)
-class Run:
+class RecordedRun:
     """content: of run.json. metrics: the lines of metrics.jsonl."""
 
     content: Record
@@ -37,14 +37,14 @@ def summary(record: Record) -> tuple[str, ...]:
     return (recipe["model"], record["framework"], count + hosts, batch, recipe["precision"], record["data"])
 
 
-def blocks(run: Run) -> tuple[object, ...]:
+def blocks(run: RecordedRun) -> tuple[object, ...]:
     """What is read first: how it ended, and the figures."""
     record = run.content
     ended = [Text(record["error"], warning=True)] if record["error"] else []
     return (*ended, Headlines(tuple(_headlines(run))))
 
 
-def _headlines(run: Run) -> list[Headline]:
+def _headlines(run: RecordedRun) -> list[Headline]:
     record = run.content
     speed, scaling = record["throughput"] or {}, record["scaling"] or {}
     steps = speed.get("step_ms") or {}
@@ -60,7 +60,7 @@ def _headlines(run: Run) -> list[Headline]:
     ]
 
 
-def _error_headline(run: Run) -> Headline:
+def _error_headline(run: RecordedRun) -> Headline:
     final = run.content["final"]
     if final:
         median = text.error(final.get("top1_error_median_of_final_epochs"))
@@ -104,12 +104,12 @@ def _times(record: Record) -> str:
     return f"from {started}" + (f", {len(attempts)} attempts" if len(attempts) > 1 else "")
 
 
-def results(run: Run, prefix: str, detail: int) -> tuple[Section, ...]:
+def results(run: RecordedRun, prefix: str, detail: int) -> tuple[Section, ...]:
     """prefix: of the sections' ids. detail: most rows of a chart's table; a curve has ten times as many points at most."""
     return _filled(_training(run, prefix, detail), _time(run, prefix))
 
 
-def circumstances(run: Run, prefix: str) -> tuple[Section, ...]:
+def circumstances(run: RecordedRun, prefix: str) -> tuple[Section, ...]:
     """What was asked for, what came in between and where it ran."""
     return _filled(_schedule(run, prefix), _attempts(run, prefix), _bad_samples(run, prefix), _environment(run, prefix))
 
@@ -118,12 +118,12 @@ def _filled(*sections: Section) -> tuple[Section, ...]:
     return tuple(section for section in sections if section.blocks)
 
 
-def _training(run: Run, prefix: str, detail: int) -> Section:
+def _training(run: RecordedRun, prefix: str, detail: int) -> Section:
     charts = training_charts(run.lines("step"), run.lines("eval"), run.lines("speed"), f"{prefix}-chart", detail)
     return Section(f"{prefix}-training", "Training", (Grid(tuple(charts)),) if charts else ())
 
 
-def _time(run: Run, prefix: str) -> Section:
+def _time(run: RecordedRun, prefix: str) -> Section:
     found = breakdown(run.content)
     if not found:
         return Section(f"{prefix}-time", "Where the time went")
@@ -160,7 +160,7 @@ def breakdown(record: Record) -> Breakdown | None:
     )
 
 
-def _schedule(run: Run, prefix: str) -> Section:
+def _schedule(run: RecordedRun, prefix: str) -> Section:
     record = run.content
     schedule = record["schedule"]
     recipe = [(key, _plain(value)) for key, value in flatten(record["recipe"]).items()]
@@ -175,7 +175,7 @@ def _schedule(run: Run, prefix: str) -> Section:
     return Section(f"{prefix}-recipe", "Recipe", blocks)
 
 
-def _attempts(run: Run, prefix: str) -> Section:
+def _attempts(run: RecordedRun, prefix: str) -> Section:
     header = ("started", "ended", "status", "framework", "from iteration", "workers")
     rows = [
         (
@@ -192,7 +192,7 @@ def _attempts(run: Run, prefix: str) -> Section:
     return Section(f"{prefix}-attempts", "Attempts", (table,) if rows else ())
 
 
-def _bad_samples(run: Run, prefix: str) -> Section:
+def _bad_samples(run: RecordedRun, prefix: str) -> Section:
     lines = run.lines("bad_sample")
     if not lines:
         return Section(f"{prefix}-bad", "Unreadable images")
@@ -204,7 +204,7 @@ def _bad_samples(run: Run, prefix: str) -> Section:
     return Section(f"{prefix}-bad", "Unreadable images", (table,))
 
 
-def _environment(run: Run, prefix: str) -> Section:
+def _environment(run: RecordedRun, prefix: str) -> Section:
     return Section(f"{prefix}-environment", "Environment", (environment_table(run.content["environment"]),))
 
 

@@ -8,7 +8,7 @@ from lbsgd.measuring.study import FILE as STUDY_FILE
 from lbsgd.measuring.study import Study, read_study
 from lbsgd.record.run_record import read_metrics, read_run
 from lbsgd.report.folder import Folder
-from lbsgd.report.run import Run
+from lbsgd.report.run import RecordedRun
 
 RECORDS = ("run.json", STUDY_FILE)
 
@@ -33,13 +33,13 @@ def find_subject(name: str | None, runs: Path) -> Path:
     raise UsageError(f"no run, study or folder {name!r} in {runs}; {hint}")
 
 
-def read_subject(folder: Path) -> Run | Study | Folder:
+def read_subject(folder: Path) -> RecordedRun | Study | Folder:
     """A run, a study, or all that lies in a folder.
 
     Raises UsageError when a record cannot be read; in a folder of many it is left out, and said.
     """
     if (folder / "run.json").exists():
-        return Run(read_run(folder), read_metrics(folder))
+        return RecordedRun(read_run(folder), read_metrics(folder))
     if (folder / STUDY_FILE).exists():
         return read_study(folder)
     return _read_folder(folder)

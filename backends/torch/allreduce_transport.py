@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lbsgd.backends.allreduce_contract import Transport
 from lbsgd.backends.contract import ReplicaSpec
 from lbsgd.backends.torch.device import choose_device
-from lbsgd.measuring.allreduce import Way
 
 
-class HorovodAllreduce(Way):
+class HorovodAllreduce(Transport):
     """Horovod on tensors where the PyTorch backend has its gradients, which it averages in place."""
 
     name = "horovod"

@@ -7,12 +7,12 @@ import horovod.tensorflow as hvd
 import numpy as np
 import tensorflow as tf
 
+from lbsgd.backends.allreduce_contract import Transport
 from lbsgd.backends.contract import ReplicaSpec
 from lbsgd.backends.tensorflow.device import choose_device
-from lbsgd.measuring.allreduce import Way
 
 
-class HorovodAllreduce(Way):
+class HorovodAllreduce(Transport):
     """Horovod on tensors where the TensorFlow backend has its gradients. TensorFlow's tensors never change in place."""
 
     name = "horovod"
