@@ -1,13 +1,12 @@
 """The `lbsgd` command: finds the subcommand asked for, loads only that one, and turns errors into exit codes."""
 
-import difflib
 import importlib
 import sys
 
 import click
 
 from lbsgd import __version__
-from lbsgd.errors import LbsgdError
+from lbsgd.errors import LbsgdError, did_you_mean
 
 # name -> (module:attribute, the line that `lbsgd --help` shows). Written out so that help loads no command.
 COMMANDS = {
@@ -71,8 +70,7 @@ class LazyGroup(click.Group):
     def resolve_command(self, ctx: click.Context, args: list[str]):
         name = args[0] if args else ""
         if name not in COMMANDS and not name.startswith("-"):
-            close = difflib.get_close_matches(name, COMMANDS, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(COMMANDS)}"
+            hint = did_you_mean(name, COMMANDS) or f"there are: {', '.join(COMMANDS)}"
             ctx.fail(f"no command {name!r}; {hint}")
         return super().resolve_command(ctx, args)
 

@@ -4,6 +4,15 @@ Raise one of these with a text that says what was given, what is allowed and wha
 line, without a traceback, and leaves with `exit_code`. Anything else that escapes is a bug in lbsgd (exit code 1).
 """
 
+import difflib
+from collections.abc import Iterable
+
+
+def did_you_mean(given: str, known: Iterable[str]) -> str:
+    """The end of an error about an unknown name: "did you mean 'x'?", or "" where nothing is close."""
+    close = difflib.get_close_matches(given, list(known), n=1)
+    return f"did you mean {close[0]!r}?" if close else ""
+
 
 class LbsgdError(Exception):
     """Base of every error that is reported without a traceback."""

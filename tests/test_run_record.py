@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lbsgd.errors import EnvironmentNotReady, UsageError
-from lbsgd.record.run_record import RunRecord, new_folder, read_metrics, read_run, utc_now
+from lbsgd.record.run_record import RunRecord, read_metrics, read_run, utc_now
+from lbsgd.record.runs_folder import new_folder
 
 FACTS = {"framework": "torch", "world": {"size": 2}, "recipe": {"model": "resnet20"}}
 
@@ -216,6 +217,15 @@ def test_runs_show_takes_a_name_a_folder_or_latest(lbsgd, tmp_path):
     for run, expected in (("a", "a"), ("runs/a", "a"), ("latest", "b")):
         assert json.loads(lbsgd("runs", "show", run, "--json", cwd=tmp_path).stdout)["id"] == expected
     assert "final.top1_error" in lbsgd("runs", "show", "a", cwd=tmp_path).stdout
+
+
+def test_latest_is_what_was_started_last_whatever_its_name(lbsgd, tmp_path):
+    for name, month in (("z-first", 1), ("a-last", 3), ("m", 2)):
+        record = create(tmp_path / "runs" / name)
+        record.update(attempts=[{**record.content["attempts"][0], "started": f"2026-{month:02}-01T00:00:00Z"}])
+    assert json.loads(lbsgd("runs", "show", "latest", "--json", cwd=tmp_path).stdout)["id"] == "a-last"
+    listed = lbsgd("runs", "list", cwd=tmp_path).stdout.splitlines()[1:]
+    assert [line.split()[0] for line in listed] == ["z-first", "m", "a-last"]
 
 
 def test_runs_show_of_no_run_suggests_one(lbsgd, tmp_path):

@@ -95,7 +95,7 @@ def run_scaling(
     """
     from lbsgd.measuring.study import Study, unfinished_study
     from lbsgd.measuring.study_jobs import MpirunJobs
-    from lbsgd.record.run_record import new_folder
+    from lbsgd.record.runs_folder import new_folder
 
     if not gpus:
         raise UsageError("say which numbers of workers to measure, e.g. --gpus 1,2,4 (or name a command: input, allreduce)")

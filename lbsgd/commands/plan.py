@@ -114,20 +114,21 @@ def predict(planned: "Plan", steps: int, framework: str | None, runs: Path) -> P
     if not matching:
         return None
     same_size = [record for record in matching if record["world"]["size"] == planned.world_size]
-    record = max(same_size or matching, key=lambda record: record["id"])
+    record = (same_size or matching)[-1]
     speed = record["throughput"]["images_per_second_per_worker"]
     seconds = steps * planned.global_batch / (speed * planned.world_size)
     return Prediction(seconds, record["id"], record["world"]["size"], speed)
 
 
 def _records(runs: Path) -> list[dict[str, Any]]:
-    """The runs under `runs` that can be read."""
+    """The runs under `runs` that can be read, in the order in which they were started."""
     from lbsgd.record.run_record import read_run
+    from lbsgd.record.runs_folder import RUN_FILE, recorded
 
     records = []
-    for path in runs.glob("*/run.json"):
+    for folder in recorded(runs, RUN_FILE):
         try:
-            records.append(read_run(path.parent))
+            records.append(read_run(folder))
         except UsageError:  # a record of another version predicts nothing
             continue
     return records

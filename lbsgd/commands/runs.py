@@ -41,7 +41,7 @@ def show(run: str, runs: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(record, indent=2))
         return
-    from lbsgd.ranks.agreement import flatten
+    from lbsgd.record.run_record import flatten
 
     rows = [[name, _text(value)] for name, value in flatten(record).items()]
     _print_table(["key", "value"], rows)
@@ -54,7 +54,7 @@ def show(run: str, runs: Path, as_json: bool) -> None:
 def compare(names: tuple[str, ...], runs: Path, as_json: bool) -> None:
     """Results of several RUNs side by side, and the settings in which they differ."""
     from lbsgd.errors import UsageError
-    from lbsgd.ranks.agreement import flatten
+    from lbsgd.record.run_record import flatten
 
     if len(names) < 2:
         raise UsageError("compare takes at least two runs; `lbsgd runs list` shows them")
@@ -78,20 +78,16 @@ def compare(names: tuple[str, ...], runs: Path, as_json: bool) -> None:
         _print_table(["", *(record["id"] for record in records)], rows)
 
 
-def _read(folder: Path) -> dict[str, Any]:
-    from lbsgd.record.run_record import read_run
-
-    return read_run(folder)
-
-
 def _read_all(runs: Path) -> list[dict[str, Any]]:
-    """The records under `runs`; one that cannot be read is a warning."""
+    """The records under `runs`, in the order in which they were started; one that cannot be read is a warning."""
     from lbsgd.errors import UsageError
+    from lbsgd.record.run_record import read_run
+    from lbsgd.record.runs_folder import RUN_FILE, recorded
 
     records = []
-    for path in sorted(runs.glob("*/run.json")):
+    for folder in recorded(runs, RUN_FILE):
         try:
-            records.append(_read(path.parent))
+            records.append(read_run(folder))
         except UsageError as error:
             click.echo(f"warning: {error}", err=True)
     return records
@@ -102,19 +98,10 @@ def _find(name: str, runs: Path) -> dict[str, Any]:
 
     Raises UsageError when there is none.
     """
-    import difflib
+    from lbsgd.record.run_record import read_run
+    from lbsgd.record.runs_folder import RUN_FILE, find_recorded
 
-    from lbsgd.errors import UsageError
-
-    known = [path.parent.name for path in sorted(runs.glob("*/run.json"))]
-    if name == "latest" and known:
-        return _read(runs / known[-1])
-    for folder in (runs / name, Path(name)):
-        if (folder / "run.json").exists():
-            return _read(folder)
-    close = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {close[0]!r}?" if close else "`lbsgd runs list` shows what there is"
-    raise UsageError(f"no run {name!r} in {runs}; {hint}")
+    return read_run(find_recorded(name, runs, RUN_FILE))
 
 
 def _row(record: dict[str, Any]) -> list[str]:

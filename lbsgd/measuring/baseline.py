@@ -12,6 +12,7 @@ from typing import Any
 
 from lbsgd.measuring import study
 from lbsgd.record.run_record import SCHEMA as RUN_SCHEMA
+from lbsgd.record.runs_folder import RUN_FILE, recorded
 
 METHOD = "baseline-run"
 
@@ -56,7 +57,7 @@ def _kind(framework: str, recipe: dict[str, Any], accumulate: int, environment: 
 
 def _benches(runs: Path, kind: tuple) -> Iterator[Baseline]:
     """Of this kind, the newest first."""
-    for content in _read(runs.glob(f"*-bench*/{study.FILE}"), study.SCHEMA):
+    for content in _read(runs, study.FILE, study.SCHEMA):
         workers = content["settings"]["baseline"]
         for size in content["sizes"]:
             about = size["framework"], content["settings"]["recipe"], 1
@@ -66,18 +67,18 @@ def _benches(runs: Path, kind: tuple) -> Iterator[Baseline]:
 
 def _runs(runs: Path, kind: tuple, but: str) -> Iterator[Baseline]:
     """Finished and timed ones of this kind, the newest first, without the run called `but`."""
-    for content in _read(runs.glob("*/run.json"), RUN_SCHEMA):
+    for content in _read(runs, RUN_FILE, RUN_SCHEMA):
         if content["status"] != "done" or not content["throughput"] or content["id"] == but:
             continue
         if kind_of_run(content) == kind:
             yield Baseline(content["id"], content["world"]["size"], content["throughput"]["images_per_second"])
 
 
-def _read(files: Iterator[Path], schema: object) -> Iterator[dict[str, Any]]:
-    """The records that can be read, are of this schema and began to run, the newest first by name."""
-    for file in sorted(files, reverse=True):
+def _read(runs: Path, file: str, schema: object) -> Iterator[dict[str, Any]]:
+    """The records that can be read, are of this schema and began to run, the newest first."""
+    for folder in reversed(recorded(runs, file)):
         try:
-            content = json.loads(file.read_text())
+            content = json.loads((folder / file).read_text())
         except (OSError, ValueError):
             continue
         if isinstance(content, dict) and content.get("schema") == schema and content.get("environment"):

@@ -18,6 +18,7 @@ from lbsgd.measuring.figures import efficiency, size_figures
 from lbsgd.record.atomic import write_json
 from lbsgd.record.environment import versions
 from lbsgd.record.run_record import utc_now
+from lbsgd.record.runs_folder import recorded
 
 SCHEMA = 1
 FILE = "bench.json"
@@ -147,9 +148,9 @@ class Study:
 def unfinished_study(runs: Path, settings: Settings, say: Callable[[str], None]) -> Study | None:
     """The newest study in the runs folder with these settings and software that is not done; `say` names unreadable ones."""
     wanted = {"settings": _plain(settings), "versions": versions()}
-    for file in sorted(runs.glob(f"*-bench*/{FILE}"), reverse=True):
+    for folder in reversed(recorded(runs, FILE)):
         try:
-            study = read_study(file.parent)
+            study = read_study(folder)
         except UsageError as error:
             say(f"warning: {error}; it is left alone")
             continue

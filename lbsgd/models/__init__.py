@@ -1,8 +1,6 @@
 """Network descriptions that know no framework."""
 
-import difflib
-
-from lbsgd.errors import UsageError
+from lbsgd.errors import UsageError, did_you_mean
 from lbsgd.models.network import Network
 from lbsgd.models.resnet import IMAGENET_BLOCKS, SMALL_BLOCKS, imagenet_resnet, small_resnet
 
@@ -26,6 +24,5 @@ def describe(name: str, classes: int) -> Network:
         return imagenet_resnet(name, classes)
     if name in SMALL_BLOCKS:
         return small_resnet(name, classes)
-    close = difflib.get_close_matches(name, MODELS, n=1)
-    hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(MODELS)}, timm:NAME and keras:NAME"
+    hint = did_you_mean(name, MODELS) or f"there are {', '.join(MODELS)}, timm:NAME and keras:NAME"
     raise UsageError(f"no model {name!r}; {hint}")

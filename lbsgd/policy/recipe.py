@@ -4,7 +4,6 @@ A recipe says nothing about the machine. With the number of workers and of sampl
 (schedule.py) and a plan (plan.py).
 """
 
-import difflib
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
@@ -22,7 +21,7 @@ from pydantic import (
     model_validator,
 )
 
-from lbsgd.errors import UsageError
+from lbsgd.errors import UsageError, did_you_mean
 from lbsgd.policy.duration import Duration
 
 
@@ -172,7 +171,7 @@ def _read(name_or_file: str) -> dict[str, Any]:
     if name_or_file in presets:
         file = resources.files("lbsgd.policy.recipes") / f"{name_or_file}.toml"
     elif (file := Path(name_or_file)).suffix != ".toml" and not file.is_file():
-        hint = f"{_did_you_mean(name_or_file, presets)} presets: {', '.join(presets)}".strip()
+        hint = f"{did_you_mean(name_or_file, presets)} presets: {', '.join(presets)}".strip()
         raise UsageError(f"no recipe {name_or_file!r}; {hint}; or give the path of a .toml file")
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))
@@ -225,15 +224,10 @@ def _unknown(key: str) -> str:
         return f"{key!r} is a table, not a value; set one of {', '.join(inside)}"
     table = key.rpartition(".")[0]
     beside = [name for name in keys if table and name.startswith(f"{table}.")]
-    close = _did_you_mean(key, keys)
+    close = did_you_mean(key, keys)
     if beside or not close:
         close = f"{close} there are {', '.join(beside or keys)}".lstrip()
     return f"unknown key {key!r}; {close}"
-
-
-def _did_you_mean(given: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(given, known, n=1)
-    return f"did you mean {close[0]!r}?" if close else ""
 
 
 def _keys(section: type[RecipeSection], prefix: str = "") -> Iterator[str]:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from lbsgd.errors import EnvironmentNotReady, LbsgdError
 from lbsgd.ranks.world import World
+from lbsgd.record.run_record import flatten
 
 Result = TypeVar("Result")
 
@@ -81,13 +82,3 @@ def differences(everyone: list[tuple[str, dict[str, Any]]]) -> list[str]:
         for name in sorted(reference.keys() | other.keys())
         if (here := reference.get(name, ABSENT)) != (there := other.get(name, ABSENT))
     ]
-
-
-def flatten(value: Any, name: str = "") -> dict[str, Any]:
-    """{"a": {"b": 1}} as {"a.b": 1}."""
-    if not isinstance(value, dict):
-        return {name: value}
-    flat: dict[str, Any] = {}
-    for key, inner in value.items():
-        flat |= flatten(inner, f"{name}.{key}" if name else key)
-    return flat

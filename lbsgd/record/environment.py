@@ -6,6 +6,7 @@ import platform
 import shutil
 import subprocess
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +29,13 @@ def versions() -> dict[str, str]:
 
 def code_digest() -> str:
     """SHA-256 over lbsgd's own source files, wherever they are installed."""
-    import lbsgd.backends
-    import lbsgd.launch
-
     digest = hashlib.sha256()
-    for package in (lbsgd, lbsgd.backends, lbsgd.launch):
-        root = Path(package.__file__).parent
+    for package in ("lbsgd", "lbsgd.backends", "lbsgd.launch"):
+        root = Path(find_spec(package).origin).parent
         for path in sorted(root.rglob("*.py")):
-            if package is lbsgd and path.relative_to(root).parts[0] in ("backends", "launch"):
+            if package == "lbsgd" and path.relative_to(root).parts[0] in ("backends", "launch"):
                 continue  # counted on their own: in a checkout they lie elsewhere
-            digest.update(f"{package.__name__}/{path.relative_to(root).as_posix()}\0".encode() + path.read_bytes())
+            digest.update(f"{package}/{path.relative_to(root).as_posix()}\0".encode() + path.read_bytes())
     return digest.hexdigest()
 
 

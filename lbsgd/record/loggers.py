@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from lbsgd.errors import EnvironmentNotReady, UsageError
-from lbsgd.ranks.agreement import flatten
+from lbsgd.record.run_record import flatten
 
 PACKAGES = {"tensorboard": "tensorboardX", "mlflow": "mlflow"}
 GROUPS = {"step": "train", "eval": "validation", "speed": "speed"}

@@ -23,15 +23,6 @@ def utc_now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def new_folder(root: Path, name: str) -> Path:
-    """A path under `root` for a run that starts now: <utc>-<name>, numbered when it is taken. Nothing is made."""
-    stem = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{name}"
-    candidate, number = root / stem, 2
-    while candidate.exists():
-        candidate, number = root / f"{stem}-{number}", number + 1
-    return candidate
-
-
 class RunRecord:
     """One run's folder. Only rank 0 holds one."""
 
@@ -141,3 +132,13 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     path = folder / "metrics.jsonl"
     lines = path.read_text().splitlines(keepends=True) if path.exists() else []
     return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def flatten(value: Any, name: str = "") -> dict[str, Any]:
+    """{"a": {"b": 1}} as {"a.b": 1}."""
+    if not isinstance(value, dict):
+        return {name: value}
+    flat: dict[str, Any] = {}
+    for key, inner in value.items():
+        flat |= flatten(inner, f"{name}.{key}" if name else key)
+    return flat

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from lbsgd.ranks.agreement import flatten
+from lbsgd.record.run_record import flatten
 from lbsgd.report import text
 from lbsgd.report.advice import Breakdown, advise
 from lbsgd.report.blocks import Code, Grid, Headline, Headlines, Section, Table, Text

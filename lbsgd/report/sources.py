@@ -1,16 +1,16 @@
 """What can be reported on, and where it lies: a run, a scaling study, or a folder of both."""
 
-import difflib
 from pathlib import Path
 
 from lbsgd.errors import UsageError
 from lbsgd.measuring.study import FILE as STUDY_FILE
 from lbsgd.measuring.study import Study, read_study
 from lbsgd.record.run_record import read_metrics, read_run
+from lbsgd.record.runs_folder import RUN_FILE, find_recorded, recorded
 from lbsgd.report.folder import Folder
 from lbsgd.report.run import RecordedRun
 
-RECORDS = ("run.json", STUDY_FILE)
+RECORDS = (RUN_FILE, STUDY_FILE)
 
 
 def find_subject(name: str | None, runs: Path) -> Path:
@@ -18,19 +18,14 @@ def find_subject(name: str | None, runs: Path) -> Path:
 
     Raises UsageError when there is none.
     """
-    known = sorted(folder.name for folder in _recorded(runs))
     if name is None:
         if not runs.is_dir():
             raise UsageError(f"no folder {runs}; `lbsgd train` makes it, --runs names another")
         return runs
-    if name == "latest" and known:
-        return runs / known[-1]
     for folder in (runs / name, Path(name)):
         if folder.is_dir():
             return folder
-    close = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {close[0]!r}?" if close else "`lbsgd runs list` shows what there is"
-    raise UsageError(f"no run, study or folder {name!r} in {runs}; {hint}")
+    return find_recorded(name, runs, *RECORDS, what="run, study or folder")
 
 
 def read_subject(folder: Path) -> RecordedRun | Study | Folder:
@@ -45,13 +40,9 @@ def read_subject(folder: Path) -> RecordedRun | Study | Folder:
     return _read_folder(folder)
 
 
-def _recorded(folder: Path) -> list[Path]:
-    return sorted({path.parent for name in RECORDS for path in folder.glob(f"*/{name}")})
-
-
 def _read_folder(folder: Path) -> Folder:
     runs, studies, unreadable = [], [], []
-    for path in _recorded(folder):
+    for path in recorded(folder, *RECORDS):
         try:
             if (path / "run.json").exists():
                 runs.append((path, read_run(path)))

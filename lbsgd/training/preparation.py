@@ -15,7 +15,8 @@ from lbsgd.profiling.window import place_window
 from lbsgd.ranks.agreement import in_turns, require_agreement, together
 from lbsgd.ranks.world import World
 from lbsgd.record import environment
-from lbsgd.record.run_record import RunRecord, new_folder
+from lbsgd.record.run_record import RunRecord
+from lbsgd.record.runs_folder import new_folder
 from lbsgd.training.run import Request, Run
 
 
