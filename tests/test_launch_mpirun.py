@@ -11,9 +11,11 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import click
 import psutil
 import pytest
 
+from lbsgd.cli import cli
 from lbsgd.commands.startable import parse, require_startable
 from lbsgd.launch import exported
 from lbsgd.launch.mpi_flavour import FLAVOURS, find_flavour
@@ -230,9 +232,10 @@ TYPED = re.findall(r"^lbsgd .*", PAGE.read_text(), re.MULTILINE)
 @pytest.mark.parametrize("line", TYPED)
 def test_the_commands_of_the_page_are_commands(line):
     """Those for other machines, which are not run here (tests/parallel/test_readme.py runs the rest)."""
-    context = parse(shlex.split(line)[1:])
-    if "command" in context.params:
-        require_startable(context.params["command"])
+    with click.Context(cli):
+        context = parse(shlex.split(line)[1:])
+        if "command" in context.params:
+            require_startable(context.params["command"])
 
 
 def test_the_page_lists_what_ranks_get():

@@ -31,10 +31,8 @@ def require_startable(words: Sequence[str]) -> None:
 
 
 def parse(words: Sequence[str]) -> click.Context:
-    """What `lbsgd` would make of `words`, down to the subcommand. Raises click.UsageError as that would."""
-    from lbsgd.cli import cli
-
-    name, command, rest, parent = "lbsgd", cli, list(words), None
+    """What the running command line would make of `words`, down to the subcommand. Raises click.UsageError as it would."""
+    name, command, rest, parent = "lbsgd", click.get_current_context().find_root().command, list(words), None
     while isinstance(command, click.Group) and rest and not rest[0].startswith("-"):
         parent = click.Context(command, parent=parent, info_name=name)
         name, command, rest = command.resolve_command(parent, rest)
