@@ -3,9 +3,7 @@
 import importlib
 
 from lbsgd.backends.contract import Backend, ReplicaSpec
-from lbsgd.launch.horovod.installed import require_horovod
-
-FRAMEWORKS = ("torch", "tensorflow")
+from lbsgd.launch.horovod.installed import FRAMEWORKS, require_horovod
 
 
 def require(framework: str) -> None:

@@ -18,6 +18,8 @@ import click
 from json_option import json_option
 from pairs import summarise
 
+from lbsgd.commands.options import FRAMEWORK
+
 RANK = "OMPI_COMM_WORLD_RANK"
 SIZES = (1, 2)
 WARM_UP = 5
@@ -27,7 +29,7 @@ Settings = dict[str, Any]
 
 
 @click.command(context_settings={"show_default": True})
-@click.option("--framework", type=click.Choice(["torch", "tensorflow"]), default="torch", help="What executes the steps.")
+@click.option("--framework", type=FRAMEWORK, default="torch", help="What executes the steps.")
 @click.option("--batch", type=POSITIVE, default=16, help="Images a rank takes at each step.")
 @click.option("--size", type=POSITIVE, default=64, help="Pixels a side of an image.")
 @click.option("--steps", type=POSITIVE, default=30, help="Steps that are timed in each job.")

@@ -17,6 +17,8 @@ import click
 from json_option import json_option
 from pairs import summarise
 
+from lbsgd.commands.options import FRAMEWORK
+
 ROOT = Path(__file__).parent.parent
 LEAST_OF_LINE_RATE, LARGE = 0.85, 16 * 2**20
 MOST_OFF = 0.15
@@ -28,7 +30,7 @@ Settings = dict[str, Any]
 @click.command(context_settings={"show_default": True})
 @click.option("--hosts", type=POSITIVE, multiple=True, default=(2, 4), help="Hosts, one rank on each. Repeatable.")
 @click.option("--gbit", type=float, multiple=True, default=(1.0, 10.0), help="Gbit/s of every cable, each way. Repeatable.")
-@click.option("--framework", type=click.Choice(["torch", "tensorflow"]), default="torch", help="What executes the steps.")
+@click.option("--framework", type=FRAMEWORK, default="torch", help="What executes the steps.")
 @click.option("--model", default="resnet18", help="What is trained, in fp32.")
 @click.option("--batch", type=POSITIVE, default=4, help="Images a rank takes at each step.")
 @click.option("--size", type=POSITIVE, default=96, help="Pixels a side of an image.")

@@ -16,6 +16,7 @@ from json_option import json_option
 from pairs import summarise
 from step_groups import Group, groups_of
 
+from lbsgd.commands.options import FRAMEWORK
 from lbsgd.errors import EnvironmentNotReady, LbsgdError
 from lbsgd.launch import mpirun
 from lbsgd.record.atomic import write_json
@@ -49,7 +50,7 @@ class Settings:
 
 
 @click.command(context_settings={"show_default": True})
-@click.option("--framework", type=click.Choice(["torch", "tensorflow"]), required=True, help="What executes the steps.")
+@click.option("--framework", type=FRAMEWORK, required=True, help="What executes the steps.")
 @click.option("--np", type=POSITIVE, default=2, help="Ranks, each on a core of its own.")
 @click.option("--precision", type=click.Choice(["fp32", "best"]), default="fp32", help="best: each contestant's faster one.")
 @click.option("--batch", type=POSITIVE, default=16, help="Images a rank takes at each step.")

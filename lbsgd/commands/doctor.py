@@ -66,6 +66,7 @@ def doctor(
     """
     if ctx.invoked_subcommand:
         return
+    from lbsgd.data import from_anywhere
     from lbsgd.policy.recipe import load_recipe
     from lbsgd.ranks.world import launched
 
@@ -73,7 +74,7 @@ def doctor(
         "interface": ranks.interface,
         "oversubscribe": ranks.oversubscribe,
         "frameworks": (framework,) if framework else (),
-        "data": _absolute(data),
+        "data": data and from_anywhere(data),
         "runs": runs.absolute(),
         "recipe": load_recipe(recipe, []),
         "keep_checkpoints": keep_checkpoints,
@@ -83,11 +84,6 @@ def doctor(
         ctx.color = False  # mpirun gives ranks a terminal, even when its own output is a file
         ctx.exit(_as_rank(ranks, as_json, about))
     ctx.exit(_report(_examine(ranks, about), as_json))
-
-
-def _absolute(data: str | None) -> str | None:
-    """The data set by a name that holds on hosts whose shells start in another folder."""
-    return data if data is None or data.partition(":")[0] == "synthetic" else str(Path(data).absolute())
 
 
 def _examine(ranks: Ranks, about: dict) -> "list[Finding]":

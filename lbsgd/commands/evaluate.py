@@ -8,13 +8,13 @@ from typing import Any
 
 import click
 
-from lbsgd.commands.options import POSITIVE, reading_options
+from lbsgd.commands.options import FRAMEWORK, POSITIVE, reading_options
 
 
 @click.command("eval")
 @click.argument("checkpoint", metavar="RUN|CHECKPOINT", type=click.Path(path_type=Path))
 @click.option("--data", metavar="DIR", help="The data set.  [default: the run's]")
-@click.option("--framework", type=click.Choice(["torch", "tensorflow"]), help="[default: the one that wrote it]")
+@click.option("--framework", type=FRAMEWORK, help="[default: the one that wrote it]")
 @click.option("--batch-per-gpu", type=POSITIVE, help="Images evaluated at a time on each rank.  [default: the recipe's]")
 @reading_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")

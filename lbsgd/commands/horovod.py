@@ -5,6 +5,8 @@ from pathlib import Path
 
 import click
 
+from lbsgd.commands.options import FRAMEWORK
+
 
 @click.group()
 def horovod() -> None:
@@ -15,7 +17,7 @@ def horovod() -> None:
 @click.option(
     "--framework",
     "frameworks",
-    type=click.Choice(["torch", "tensorflow"]),
+    type=FRAMEWORK,
     multiple=True,
     help="Build for this framework only. Repeatable. Default: all that are installed.",
 )
@@ -82,7 +84,7 @@ def build(
 @click.option(
     "--framework",
     "frameworks",
-    type=click.Choice(["torch", "tensorflow"]),
+    type=FRAMEWORK,
     multiple=True,
     help="Check this framework only. Repeatable. Default: all that are installed.",
 )

@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lbsgd.launch.horovod.installed import FRAMEWORKS
+
 if TYPE_CHECKING:
     from lbsgd.policy.recipe import Recipe
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
+FRAMEWORK = click.Choice(tuple(FRAMEWORKS))
 POSITIVE = click.IntRange(min=1)
 
 RECIPE_OPTIONS = (
@@ -105,7 +108,7 @@ def reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def framework_option(*, required: bool, help: str) -> Decorator:
     """--framework, one of the two backends."""
-    return click.option("--framework", type=click.Choice(["torch", "tensorflow"]), required=required, help=help)
+    return click.option("--framework", type=FRAMEWORK, required=required, help=help)
 
 
 def data_option(*, required: bool, help: str) -> Decorator:

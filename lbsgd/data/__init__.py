@@ -1,9 +1,20 @@
 """Images: where they come from, in which order, and how they become batches."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lbsgd.data.source import Dataset
+
+
+def is_synthetic(spec: str) -> bool:
+    """Whether `spec` names synthetic images."""
+    return spec.partition(":")[0] == "synthetic"
+
+
+def from_anywhere(spec: str) -> str:
+    """The name of the same data set as it holds in any folder."""
+    return spec if is_synthetic(spec) else str(Path(spec).absolute())
 
 
 def open_dataset(spec: str) -> "Dataset":
@@ -17,5 +28,4 @@ def open_dataset(spec: str) -> "Dataset":
     from lbsgd.data.stored import open_folder
     from lbsgd.data.synthetic import open_synthetic, parse_shape
 
-    kind, _, shape = spec.partition(":")
-    return open_synthetic(parse_shape(shape)) if kind == "synthetic" else open_folder(spec)
+    return open_synthetic(parse_shape(spec.partition(":")[2])) if is_synthetic(spec) else open_folder(spec)

