@@ -61,7 +61,8 @@ FLAGS = {
     "data pack": {"--format", "--shard-mb", "--json"},
     "data verify": {"--threads", "--json"},
     "horovod": set(),
-    "horovod build": {"--framework", "--operations", "--sdist", "--cache", "--force", "--jobs", "--verify", "--no-verify"},
+    "horovod build": {"--framework", "--operations", "--sdist", "--no-index", "--cache", "--force", "--jobs", "--verify",
+                      "--no-verify"},
     "horovod check": {"--framework", "--json"},
 }  # fmt: skip
 
