@@ -7,7 +7,7 @@ NP ?= 2
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 PIP_INSTALL := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: setup train test test-slow test-cluster image-check gpu-kit gpu-rehearsal lint format benchmark clean
+.PHONY: setup train test test-fast test-slow test-cluster image-check gpu-kit gpu-rehearsal lint format benchmark clean
 .DEFAULT_GOAL := setup
 
 setup: $(VENV)/.ready
@@ -29,6 +29,10 @@ train: setup demo-data
 
 test: setup
 	pytest -m "not slow and not cluster"
+
+# What needs no ranks: under two minutes.
+test-fast: setup
+	pytest -m "not slow and not cluster" --ignore=tests/parallel
 
 test-slow: setup
 	pytest -m slow
