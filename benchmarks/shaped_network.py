@@ -18,6 +18,7 @@ from json_option import json_option
 from pairs import summarise
 
 from lbsgd.commands.options import FRAMEWORK
+from lbsgd.launch.horovod.defaults import CYCLE_MS, FUSION_BYTES
 
 ROOT = Path(__file__).parent.parent
 LEAST_OF_LINE_RATE, LARGE = 0.85, 16 * 2**20
@@ -123,7 +124,7 @@ def run_on(hosts: list, *arguments: Any) -> dict[str, Any]:
 def predict(settings: Settings, gpus: int, step_ms: float, calibration: Path) -> dict[str, Any]:
     """What `lbsgd project` says of so many ranks whose step takes so long without communication."""
     workload = ["--gpus", gpus, "--step-ms", step_ms, "--model", settings["model"]]
-    horovod = ["--allreduce", "mpi", "--fusion-mb", 128 * 2**20 / 1e6, "--cycle-ms", 1]
+    horovod = ["--allreduce", "mpi", "--fusion-mb", FUSION_BYTES / 1e6, "--cycle-ms", CYCLE_MS]
     command = ["lbsgd", "project", *workload, *horovod, "--calibrate", calibration, "--json"]
     done = subprocess.run(list(map(str, command)), capture_output=True, check=True, text=True)
     return json.loads(done.stdout)["predictions"][0]

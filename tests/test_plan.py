@@ -85,10 +85,13 @@ def test_each_warning_comes_alone(overrides, arguments, said):
     assert said in warning
 
 
-def test_a_recipe_of_ones_own_is_held_against_the_papers_32(tmp_path):
-    values = load_recipe("demo").model_dump(mode="json") | {"name": "mine", "batch_per_worker": 16}
-    [warning] = make_plan(load_recipe(values), world_size=1, samples=1000).warnings
-    assert "n = 16 is not the recipe's 32" in warning
+@pytest.mark.parametrize("name", ["mine", "demo", "goyal2017"])
+def test_a_recipe_is_held_against_what_its_own_file_says(name):
+    values = load_recipe("demo").model_dump(mode="json") | {"name": name, "batch_per_worker": 16}
+    assert make_plan(load_recipe(values), world_size=1, samples=1000).warnings == ()
+    assert make_plan(load_recipe(values, ["batch_per_worker=16"]), world_size=1, samples=1000).warnings == ()
+    [warning] = make_plan(load_recipe(values, ["batch_per_worker=32"]), world_size=1, samples=1000).warnings
+    assert "n = 32 is not the recipe's 16" in warning
 
 
 def test_reasons_say_where_the_numbers_come_from():

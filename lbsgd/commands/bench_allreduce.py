@@ -14,6 +14,7 @@ from lbsgd.commands.allreduce_table import HEADER, row_text, summary_text
 from lbsgd.commands.options import FRAMEWORK, POSITIVE
 from lbsgd.commands.ranks import Ranks, leave_to_ranks, ranks_options
 from lbsgd.errors import LbsgdError, UsageError
+from lbsgd.launch.horovod.defaults import CYCLE_MS, FUSION_BYTES
 
 if TYPE_CHECKING:
     from lbsgd.backends.allreduce_contract import Transport
@@ -185,8 +186,8 @@ def _report(world: "World", transports: list["Transport"], sweep: "Sweep", rows:
         "world": {"size": world.size, "local_size": world.local_size, "hosts": world.hosts, "launcher": world.launcher},
         "settings": asdict(sweep),
         "horovod": {  # what it takes where these are not set
-            "cycle_time_ms": float(os.environ.get("HOROVOD_CYCLE_TIME", 1.0)),
-            "fusion_threshold_bytes": int(os.environ.get("HOROVOD_FUSION_THRESHOLD", 128 * 2**20)),
+            "cycle_time_ms": float(os.environ.get("HOROVOD_CYCLE_TIME", CYCLE_MS)),
+            "fusion_threshold_bytes": int(os.environ.get("HOROVOD_FUSION_THRESHOLD", FUSION_BYTES)),
         },
         "environment": describe_environment(about, mpi=world.mpi, hosts=world.hosts, devices=world.gather(about["device"])),
         "rows": [

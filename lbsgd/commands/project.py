@@ -13,6 +13,7 @@ import click
 
 from lbsgd.commands.options import POSITIVE
 from lbsgd.errors import UsageError
+from lbsgd.launch.horovod.defaults import CYCLE_MS, FUSION_BYTES
 
 if TYPE_CHECKING:
     from lbsgd.projection.backward import Gradient
@@ -89,12 +90,16 @@ def parse_gpus(ctx: click.Context, parameter: click.Parameter, text: str) -> lis
 @click.option(
     "--fusion-mb",
     type=click.FloatRange(min=0),
-    default=64.0,
-    show_default=True,
+    default=FUSION_BYTES / 1e6,
+    show_default="134.2, Horovod's 128 MiB",
     help="MB that gradients are fused up to; 0 sends each by itself.",
 )
 @click.option(
-    "--cycle-ms", type=click.FloatRange(min=0), default=5.0, show_default=True, help="Horovod's time between two looks."
+    "--cycle-ms",
+    type=click.FloatRange(min=0),
+    default=CYCLE_MS,
+    show_default=True,
+    help="Horovod's cycle time (HOROVOD_CYCLE_TIME).",
 )
 @click.option(
     "--calibrate",

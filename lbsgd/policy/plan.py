@@ -8,10 +8,9 @@ from typing import NamedTuple
 
 from lbsgd.errors import DataError
 from lbsgd.models import describe, library_model
-from lbsgd.policy.recipe import Recipe, load_recipe, preset_names
+from lbsgd.policy.recipe import Recipe
 from lbsgd.policy.schedule import Schedule, build_schedule
 
-PAPER_BATCH_PER_WORKER = 32
 LARGEST_SAFE_BATCH = 8192
 BYTES_PER_NUMBER = 4
 
@@ -125,8 +124,7 @@ def _large_batch(plan: Plan) -> str | None:
 
 
 def _other_batch_per_worker(plan: Plan) -> str | None:
-    name = plan.recipe.name
-    own = load_recipe(name).batch_per_worker if name in preset_names() else PAPER_BATCH_PER_WORKER
+    own = plan.recipe.own_batch_per_worker
     if plan.n == own:
         return None
     return (

@@ -17,6 +17,7 @@ from pydantic import (
     Field,
     PlainSerializer,
     PlainValidator,
+    PrivateAttr,
     ValidationError,
     model_validator,
 )
@@ -141,6 +142,12 @@ class Recipe(RecipeSection):
     warmup: Warmup = Warmup()
     decay: Decay = Decay()
     images: Images
+    _own_batch_per_worker: int | None = PrivateAttr(default=None)
+
+    @property
+    def own_batch_per_worker(self) -> int:
+        """What its file says, where `load_recipe` has replaced that."""
+        return self._own_batch_per_worker or self.batch_per_worker
 
 
 def load_recipe(origin: str | Mapping[str, Any], overrides: Sequence[str] = ()) -> Recipe:
@@ -157,7 +164,9 @@ def load_recipe(origin: str | Mapping[str, Any], overrides: Sequence[str] = ()) 
     values = recipe.model_dump(mode="json")
     for override in overrides:
         _replace(values, override)
-    return _validate(values, source)
+    changed = _validate(values, source)
+    changed._own_batch_per_worker = recipe.batch_per_worker
+    return changed
 
 
 def preset_names() -> list[str]:
