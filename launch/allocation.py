@@ -205,7 +205,9 @@ SCHEDULERS: dict[str, Callable[[Mapping[str, str], str], Allocation]] = {
 def _given_hostfile(path: Path) -> dict[str, int]:
     try:
         return read_hostfile(path)
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise UsageError(f"--hostfile {path} cannot be read: {error.strerror}; give a file with a host on each line") from error
+    except ValueError as error:
         raise UsageError(f"--hostfile {path}: {error}; a line is HOST slots=N, HOST:N or HOST") from error
 
 

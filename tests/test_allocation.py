@@ -37,6 +37,15 @@ def test_hosts_of_the_command_line_come_before_the_scheduler(hostfile):
     assert find_allocation(SLURM, hostfile=path) == found({"c": 2}, f"--hostfile {path}")
 
 
+@pytest.mark.parametrize("command", [("bench", "--gpus", 1), ("train", "--framework", "torch"), ("doctor",)])
+def test_a_hostfile_that_is_not_there_is_one_message_everywhere(lbsgd, tmp_path, command):
+    missing = tmp_path / "none"
+    result = lbsgd(*command, "--hostfile", missing, cwd=tmp_path)
+    assert result.code == 2
+    said = f"Error: --hostfile {missing} cannot be read: No such file or directory; give a file with a host on each line"
+    assert result.errors == [said]
+
+
 def test_hosts_and_hostfile_together_are_refused(hostfile):
     with pytest.raises(UsageError, match="--hosts and --hostfile both say which hosts to use; give one"):
         find_allocation({}, hosts="a", hostfile=hostfile("b\n"))

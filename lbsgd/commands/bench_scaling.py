@@ -54,9 +54,7 @@ OPTIONS = (
     click.option("--warm-up", type=POSITIVE, default=5, show_default=True, help="Steps before the first round."),
     click.option("--baseline", type=POSITIVE, help="Workers of the size that efficiency refers to.  [default: the fewest]"),
     click.option("--hosts", "-H", metavar="HOST:SLOTS,...", help="The hosts to start the ranks on."),
-    click.option(
-        "--hostfile", type=click.Path(path_type=Path, dir_okay=False, exists=True), help="The hosts, one a line: HOST slots=N."
-    ),
+    click.option("--hostfile", type=click.Path(path_type=Path, dir_okay=False), help="The hosts, one a line: HOST slots=N."),
     interface_option,
     click.option("--oversubscribe", is_flag=True, help="Allow more workers than slots; marked as not a scaling figure."),
     click.option(

@@ -18,7 +18,6 @@ from lbsgd.measuring.figures import efficiency, size_figures
 from lbsgd.record.atomic import write_json
 from lbsgd.record.environment import versions
 from lbsgd.record.run_record import utc_now
-from lbsgd.record.runs_folder import recorded
 
 SCHEMA = 1
 FILE = "bench.json"
@@ -148,9 +147,9 @@ class Study:
 def unfinished_study(runs: Path, settings: Settings, say: Callable[[str], None]) -> Study | None:
     """The newest study in the runs folder with these settings and software that is not done; `say` names unreadable ones."""
     wanted = {"settings": _plain(settings), "versions": versions()}
-    for folder in reversed(recorded(runs, FILE)):
+    for file in sorted(runs.glob(f"*-bench*/{FILE}"), reverse=True):
         try:
-            study = read_study(folder)
+            study = read_study(file.parent)
         except UsageError as error:
             say(f"warning: {error}; it is left alone")
             continue
