@@ -19,6 +19,7 @@ from typing import IO
 
 from lbsgd.errors import EnvironmentNotReady
 from lbsgd.launch import mpirun
+from lbsgd.launch.job import Job
 
 PROGRAM = Path(__file__).with_name("step_rank.py")
 CONTESTANTS = {"torch": ("lbsgd", "horovod", "ddp"), "tensorflow": ("lbsgd", "horovod", "mirrored")}
@@ -95,7 +96,7 @@ def start_ranks(command: tuple[str, ...], np: int, log: IO[str], horovod: bool) 
     output = {"stdout": log, "stderr": subprocess.STDOUT, "stdin": subprocess.DEVNULL}
     one_thread = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     if horovod:
-        argv = mpirun.render(mpirun.Job(np=np, command=command), one_thread)
+        argv = mpirun.render(Job(np=np, command=command), one_thread)
         return [subprocess.Popen(argv, env=one_thread, **output)]
     addresses = ",".join(f"127.0.0.1:{port}" for port in free_ports(np))
     environments = [one_thread | {"STEP_RANK": str(rank), "STEP_ADDRESSES": addresses} for rank in range(np)]

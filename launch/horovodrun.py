@@ -34,7 +34,7 @@ def render(job: Job, prefix: Path | None = None, output_filename: Path | None = 
 
     prefix: the folder of Open MPI on the remote hosts. output_filename: the folder for what each rank says.
     """
-    argv = ["horovodrun", "-np", str(job.np), "--mpi", "-H", job.hosts or f"localhost:{job.np}"]
+    argv = ["horovodrun", "-np", str(job.np), "--mpi", "-H", job.host_list]
     if job.network is not None:
         argv += ["--network-interfaces", job.network]
     if output_filename is not None:

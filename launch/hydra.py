@@ -9,8 +9,8 @@ import math
 from collections.abc import Mapping
 
 from lbsgd.launch.exported import exported_names
+from lbsgd.launch.hosts import THIS_HOST
 from lbsgd.launch.job import Job
-from lbsgd.launch.slots import parse_hosts
 
 
 def arguments(job: Job, environment: Mapping[str, str]) -> list[str]:
@@ -27,12 +27,12 @@ def arguments(job: Job, environment: Mapping[str, str]) -> list[str]:
 
 def _mpich_hosts(job: Job) -> list[str]:
     binding = "none" if job.cores_per_rank is None else f"core:{job.cores_per_rank}"
-    return ["-hosts", job.hosts or f"localhost:{job.np}", "-bind-to", binding]
+    return ["-hosts", job.host_list, "-bind-to", binding]
 
 
 def _intel_hosts(job: Job) -> list[str]:
     """Intel's hosts have no slots, but the same number of ranks each; one that is named twice has twice as many."""
-    slots = parse_hosts(job.hosts or f"localhost:{job.np}")
+    slots = job.hosts or {THIS_HOST: job.np}
     each = math.gcd(*slots.values())
     names = [name for name, count in slots.items() for _ in range(count // each)]
     return ["-hosts", ",".join(names), "-ppn", str(each)]

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from lbsgd.launch.hosts import THIS_HOST, host_list
 from lbsgd.launch.mpi_flavour import Flavour
 
 
@@ -10,15 +11,15 @@ from lbsgd.launch.mpi_flavour import Flavour
 class Job:
     """A command to start as `np` ranks.
 
-    hosts: a list "a:4,b:4" with at least one slot each; None means this host. interface: the network interface that ranks on
-    several hosts talk through, by the name that it has on all of them; None leaves the choice to MPI and NCCL.
-    oversubscribe: more ranks than slots are allowed. cores_per_rank: each rank is bound to so many cores and has as many
+    hosts: slots by host, in the order in which ranks fill them; None means this host. interface: the network interface that
+    ranks on several hosts talk through, by the name that it has on all of them; None leaves the choice to MPI and NCCL.
+    oversubscribe: more ranks than slots are allowed. cores_per_rank: each rank is bound to this many cores and has as many
     threads; None binds none. mpi_args: handed to mpirun as they are, after everything else.
     """
 
     np: int
     command: tuple[str, ...]
-    hosts: str | None = None
+    hosts: Mapping[str, int] | None = None
     interface: str | None = None
     oversubscribe: bool = False
     cores_per_rank: int | None = None
@@ -30,6 +31,11 @@ class Job:
     def network(self) -> str | None:
         """The interface, where there are several hosts to talk through it."""
         return None if self.hosts is None else self.interface
+
+    @property
+    def host_list(self) -> str:
+        """The hosts as launchers write them: "a:4,b:4"."""
+        return host_list(self.hosts or {THIS_HOST: self.np})
 
     def settings(self, environment: Mapping[str, str]) -> dict[str, str]:
         """Environment variables that say to all ranks, whatever their MPI, what the job says."""

@@ -14,8 +14,6 @@ from lbsgd.launch import hydra, open_mpi
 from lbsgd.launch.job import Job
 from lbsgd.launch.mpi_flavour import require_mpirun
 
-__all__ = ["Job", "console_script", "remote_prefix", "render", "require_mpirun", "run"]
-
 SAVE_SECONDS = 60
 END_SECONDS = 10
 
@@ -42,6 +40,11 @@ def remote_prefix() -> Path:
 def console_script() -> str:
     """The `lbsgd` script beside this interpreter: ranks are started through it, never with `python -m` in a checkout."""
     return str(Path(sys.executable).parent / "lbsgd")
+
+
+def start(job: Job, *, environment: Mapping[str, str] = os.environ, output: BinaryIO | None = None) -> int:
+    """Start `job` by this host's mpirun, and return its exit code when its ranks have ended, as `run` does."""
+    return run(render(job, environment, remote_prefix()), environment=environment, output=output)
 
 
 def run(argv: list[str], *, environment: Mapping[str, str] | None = None, output: BinaryIO | None = None) -> int:

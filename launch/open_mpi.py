@@ -5,13 +5,12 @@ role of PMIx and PRRTE" in Open MPI's documentation); what concerns MPI itself i
 """
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from lbsgd.launch.exported import exported_names
 from lbsgd.launch.job import Job
-from lbsgd.launch.slots import parse_hosts
 
 # Open MPI joins two hosts by one TCP connection, and by default asks the other side for each piece of a large message. That
 # request waits behind what already flows the other way, so that the two directions take turns. Sending without being asked
@@ -47,10 +46,10 @@ def arguments(job: Job, environment: Mapping[str, str], prefix: Path | None) -> 
         argv += ["--oversubscribe", "--mca", "mpi_yield_when_idle", "1"]  # or ranks that wait keep the others from their core
     if job.tag_output:
         argv += starter.tag_output
-    argv += ["-H", job.hosts or f"localhost:{job.np}"]
+    argv += ["-H", job.host_list]
     argv += [starter.set_parameter, "ras", "^slurm"]  # or a Slurm job's tasks, not the slots of -H, would be the most ranks
     if job.hosts is not None:
-        argv += _between_hosts(job, starter, environment)
+        argv += _between_hosts(job, job.hosts, starter, environment)
         if prefix is not None:
             argv += ["--prefix", str(prefix)]
     return [*argv, *_exports(job, environment)]
@@ -62,24 +61,23 @@ def _binding(job: Job) -> list[str]:
     return ["--bind-to", "core", "--map-by", f"slot:PE={job.cores_per_rank}"]
 
 
-def _between_hosts(job: Job, starter: Starter, environment: Mapping[str, str]) -> list[str]:
+def _between_hosts(job: Job, hosts: Mapping[str, int], starter: Starter, environment: Mapping[str, str]) -> list[str]:
     """How hosts are reached, and how ranks talk. What the environment says by itself stays."""
     name, value = TCP_FLAGS
     argv = [] if f"OMPI_MCA_{name}" in environment else ["--mca", name, value]
     if job.interface is not None:
         argv += [starter.set_parameter, starter.interface, job.interface, "--mca", "btl_tcp_if_include", job.interface]
-    argv += _through_slurm(job, starter, environment)
-    count = job.hosts.count(",") + 1
-    if count >= MANY_HOSTS:
+    argv += _through_slurm(hosts, starter, environment)
+    if len(hosts) >= MANY_HOSTS:
         argv += [starter.set_parameter, f"{starter.ssh}_no_tree_spawn", "1"]
-        argv += [starter.set_parameter, f"{starter.ssh}_num_concurrent", str(count)]
+        argv += [starter.set_parameter, f"{starter.ssh}_num_concurrent", str(len(hosts))]
     return argv
 
 
-def _through_slurm(job: Job, starter: Starter, environment: Mapping[str, str]) -> list[str]:
+def _through_slurm(hosts: Iterable[str], starter: Starter, environment: Mapping[str, str]) -> list[str]:
     """In a Slurm job mpirun starts its helpers on other hosts by srun. It does not say on which, and Slurm takes its first."""
     here = environment.get("SLURMD_NODENAME", platform.node())
-    others = [host for host in parse_hosts(job.hosts) if _short(host) != _short(here)]
+    others = [host for host in hosts if _short(host) != _short(here)]
     if "SLURM_JOB_ID" not in environment or not others:
         return []
     return [starter.set_parameter, "plm_slurm_args", f"--nodes={len(others)} --nodelist={','.join(others)}"]

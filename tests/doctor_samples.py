@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from lbsgd.doctor.request import Request
-from lbsgd.launch.allocation import Allocation
+from lbsgd.launch.hosts import Allocation
 from lbsgd.policy.recipe import load_recipe
 
 SOUND: dict[str, Any] = {

@@ -17,8 +17,8 @@ from lbsgd.doctor.finding import Finding
 from lbsgd.doctor.gather import Answer
 from lbsgd.doctor.gather import judge as judge_answers
 from lbsgd.launch import mpirun
-from lbsgd.launch.allocation import find_allocation, require
 from lbsgd.launch.horovod import installed
+from lbsgd.launch.hosts import find_allocation, require
 from lbsgd.policy.plan import make_plan
 from lbsgd.policy.recipe import load_recipe
 from lbsgd.ranks.agreement import require_agreement

@@ -18,9 +18,9 @@ GOLDEN = Path(__file__).parent / "golden" / "horovodrun"
 TRAIN = ("/venv/bin/lbsgd", "train", "--framework", "torch", "--data", "/data/my images")
 JOBS = {
     "this-host": Job(np=2, command=TRAIN),
-    "two-hosts": Job(np=8, command=TRAIN, hosts="node1:4,node2:4", interface="eth1"),
+    "two-hosts": Job(np=8, command=TRAIN, hosts={"node1": 4, "node2": 4}, interface="eth1"),
     "oversubscribed": Job(np=4, command=TRAIN, oversubscribe=True, mpi_args=("--wdir", "a b")),
-    "mpich": Job(np=8, command=TRAIN, hosts="node1:4,node2:4", flavour="mpich"),
+    "mpich": Job(np=8, command=TRAIN, hosts={"node1": 4, "node2": 4}, flavour="mpich"),
 }
 needs_horovodrun = pytest.mark.skipif(shutil.which("horovodrun") is None, reason="horovodrun is not installed")
 

@@ -18,8 +18,9 @@ import pytest
 from lbsgd.cli import cli
 from lbsgd.commands.startable import parse, require_startable
 from lbsgd.launch import exported
+from lbsgd.launch.job import Job
 from lbsgd.launch.mpi_flavour import FLAVOURS, find_flavour
-from lbsgd.launch.mpirun import Job, console_script, render
+from lbsgd.launch.mpirun import console_script, render
 from tests.mpi_environments import PACKAGES, make_environment
 from tests.test_mpirun import wait_for
 

@@ -14,12 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lbsgd.errors import EnvironmentNotReady, UsageError
-from lbsgd.launch import mpirun, slots
+from lbsgd.errors import EnvironmentNotReady
+from lbsgd.launch import mpirun
 from lbsgd.launch.exported import exported_names
+from lbsgd.launch.job import Job
 from lbsgd.launch.mpi_flavour import FLAVOURS, find_flavour, flavour_of
-from lbsgd.launch.mpirun import Job, render
-from lbsgd.launch.slots import parse_hosts
+from lbsgd.launch.mpirun import render
 
 TELLS = """
 import json, os, pathlib, sys
@@ -41,14 +41,14 @@ LOGIN_SHELL = {
 TRAIN = ("/venv/bin/lbsgd", "train", "--framework", "torch", "--data", "/data/my images")
 JOBS = {
     "this-host": Job(np=2, command=TRAIN),
-    "two-hosts": Job(np=8, command=TRAIN, hosts="node1:4,node2:4"),
-    "uneven-hosts": Job(np=20, command=TRAIN, hosts="node1:8,node2:8,node3:4", oversubscribe=True),
-    "32-hosts-of-8": Job(np=256, command=TRAIN, hosts=",".join(f"node{n:02}:8" for n in range(1, 33)), interface="ib0"),
-    "64-hosts": Job(np=64, command=TRAIN, hosts=",".join(f"n{n}:1" for n in range(1, 65))),
+    "two-hosts": Job(np=8, command=TRAIN, hosts={"node1": 4, "node2": 4}),
+    "uneven-hosts": Job(np=20, command=TRAIN, hosts={"node1": 8, "node2": 8, "node3": 4}, oversubscribe=True),
+    "32-hosts-of-8": Job(np=256, command=TRAIN, hosts={f"node{n:02}": 8 for n in range(1, 33)}, interface="ib0"),
+    "64-hosts": Job(np=64, command=TRAIN, hosts={f"n{n}": 1 for n in range(1, 65)}),
     "every-option": Job(
         np=8,
         command=TRAIN,
-        hosts="node1:4,node2:4",
+        hosts={"node1": 4, "node2": 4},
         interface="eth1",
         cores_per_rank=6,
         tag_output=True,
@@ -70,16 +70,19 @@ def test_every_golden_file_is_compared():
 
 
 def test_in_a_slurm_job_the_helpers_of_mpirun_are_sent_to_the_other_hosts():
-    job, slurm = Job(np=3, command=("lbsgd",), hosts="n1,n2,n3"), {"SLURM_JOB_ID": "17", "SLURMD_NODENAME": "n1"}
+    job, slurm = (
+        Job(np=3, command=("lbsgd",), hosts={"n1": 1, "n2": 1, "n3": 1}),
+        {"SLURM_JOB_ID": "17", "SLURMD_NODENAME": "n1"},
+    )
     argv = render(job, slurm)
     assert argv[argv.index("plm_slurm_args") - 1 :][:3] == ["--mca", "plm_slurm_args", "--nodes=2 --nodelist=n2,n3"]
     assert render(job, {**slurm, "SLURMD_NODENAME": "n1.cluster"}) == argv
     assert "plm_slurm_args" not in render(job, {})
-    assert "plm_slurm_args" not in render(replace(job, np=1, hosts="n1"), slurm)
+    assert "plm_slurm_args" not in render(replace(job, np=1, hosts={"n1": 1}), slurm)
 
 
 def test_what_the_environment_says_of_the_network_stays():
-    job = Job(np=2, command=("lbsgd",), hosts="node1,node2", interface="eth1")
+    job = Job(np=2, command=("lbsgd",), hosts={"node1": 1, "node2": 1}, interface="eth1")
     argv = render(job, {"OMPI_MCA_btl_tcp_flags": "send", "NCCL_SOCKET_IFNAME": "ib0"})
     assert "btl_tcp_flags" not in argv
     assert [argv[place + 1] for place, word in enumerate(argv) if word == "-x"] == ["NCCL_SOCKET_IFNAME"]
@@ -92,7 +95,7 @@ def test_one_host_needs_no_network(flavour):
 
 @given(st.lists(st.integers(1, 9), min_size=1))
 def test_intel_mpi_is_given_as_many_ranks_on_each_host_as_it_has_slots(slots):
-    hosts = ",".join(f"n{place}:{count}" for place, count in enumerate(slots))
+    hosts = {f"n{place}": count for place, count in enumerate(slots)}
     argv = render(Job(np=sum(slots), command=("lbsgd",), hosts=hosts, flavour="intel"), {})
     names, each = argv[argv.index("-hosts") + 1].split(","), int(argv[argv.index("-ppn") + 1])
     assert [each * names.count(f"n{place}") for place in range(len(slots))] == slots
@@ -159,26 +162,6 @@ def test_hostile_names_reach_the_ranks_whole(hostile_dir, finish):
     assert [json.loads((hostile_dir / rank).read_text()) for rank in ("0", "1")] == [expected, expected]
 
 
-@pytest.mark.parametrize(
-    "hosts, expected",
-    [("a", {"a": 1}), ("a:4,b:8", {"a": 4, "b": 8}), ("a:2,a:3", {"a": 5}), ("10.0.0.1:2", {"10.0.0.1": 2})],
-)
-def test_hosts_are_slots_by_host(hosts, expected):
-    assert parse_hosts(hosts) == expected
-
-
-@pytest.mark.parametrize("hosts", ["", "a,", "a:", "a:x", "a:0", "a:-1", "a b:2", "-a:2", "a:2;echo no", "a:2\n", "a::2"])
-def test_other_host_lists_are_refused(hosts):
-    with pytest.raises(UsageError, match="is not HOST or HOST:SLOTS"):
-        parse_hosts(hosts)
-
-
-def test_this_host_has_a_slot_a_core_or_gpu():
-    count, of = slots.local_slots()
-    assert count >= 1
-    assert of in ("GPUs", "CPU cores")
-
-
 def test_no_mpirun_is_reported_with_what_to_do(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(EnvironmentNotReady, match="no mpirun on PATH; activate the environment"):
@@ -203,7 +186,8 @@ time.sleep(60)
 """
 RUNS = """
 import os, sys
-from lbsgd.launch.mpirun import Job, render, run
+from lbsgd.launch.job import Job
+from lbsgd.launch.mpirun import render, run
 job = Job(np=2, oversubscribe=True, command=(sys.executable, "-c", sys.argv[1]))
 sys.exit(run(render(job, os.environ)))
 """

@@ -117,7 +117,7 @@ def run_scaling(
 
 def _settings(gpus: tuple[int, ...], frameworks, data, hosts, hostfile, interface, oversubscribe, baseline, **options: Any):
     """What to measure, and the hosts to measure it on."""
-    from lbsgd.launch.allocation import find_allocation, require
+    from lbsgd.launch.hosts import find_allocation, host_list, require
     from lbsgd.launch.mpirun import require_mpirun
     from lbsgd.measuring.study import Settings
 
@@ -135,7 +135,7 @@ def _settings(gpus: tuple[int, ...], frameworks, data, hosts, hostfile, interfac
         recipe=recipe.model_dump(mode="json"),
         data=data or f"synthetic:size={recipe.images.size}",
         oversubscribed=max(gpus) > allocation.total,
-        hosts=allocation.first(max(gpus)),
+        hosts=None if allocation.is_local else host_list(allocation.first(max(gpus))),
         interface=interface,
         baseline=baseline or min(gpus),
         threads_per_worker=_threads_per_worker(allocation, gpus),

@@ -89,7 +89,7 @@ def doctor(
 def _examine(ranks: Ranks, about: dict) -> "list[Finding]":
     from lbsgd.doctor.examination import examine
     from lbsgd.doctor.request import Request
-    from lbsgd.launch.allocation import find_allocation
+    from lbsgd.launch.hosts import find_allocation
 
     allocation = find_allocation(os.environ, hosts=ranks.hosts, hostfile=ranks.hostfile)
     np = ranks.np

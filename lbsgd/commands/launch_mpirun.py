@@ -86,7 +86,7 @@ def mpirun(
     if only_print:
         click.echo(shlex.join(mpirun.render(job, os.environ, _prefix_if_any())))
     else:
-        ctx.exit(mpirun.run(mpirun.render(job, os.environ, mpirun.remote_prefix())))
+        ctx.exit(mpirun.start(job))
 
 
 def _prefix_if_any() -> Path | None:

@@ -121,14 +121,14 @@ def job_of(ranks: Ranks, command: tuple[str, ...], **details: Any) -> "Job":
 
     Raises UsageError and EnvironmentNotReady as `find_allocation` and `require` do.
     """
-    from lbsgd.launch.allocation import find_allocation, require
+    from lbsgd.launch.hosts import find_allocation, require
     from lbsgd.launch.job import Job
 
     allocation = find_allocation(os.environ, hosts=ranks.hosts, hostfile=ranks.hostfile)
     np = allocation.total if ranks.np in (None, ALL_SLOTS) else ranks.np
     if not ranks.oversubscribe:
         require(allocation, np)
-    where = {"hosts": allocation.first(np), "interface": ranks.interface, "oversubscribe": ranks.oversubscribe}
+    where = {"hosts": allocation.hosts(np), "interface": ranks.interface, "oversubscribe": ranks.oversubscribe}
     return Job(np=np, command=command, **where, **details)
 
 
@@ -138,12 +138,12 @@ def _start_ranks(ranks: Ranks) -> int:
     from lbsgd.launch.mpi_flavour import find_flavour
 
     job = job_of(ranks, (mpirun.console_script(), *sys.argv[1:]), flavour=find_flavour())
-    return mpirun.run(mpirun.render(job, os.environ, mpirun.remote_prefix()))
+    return mpirun.start(job)
 
 
 def _warn_of_idle_slots() -> None:
     """Say so where a scheduler gave room for more ranks than this one. What it says may be for others to understand."""
-    from lbsgd.launch.allocation import SCHEDULERS, find_allocation
+    from lbsgd.launch.hosts import SCHEDULERS, find_allocation
 
     if not any(os.environ.get(variable) for variable in SCHEDULERS):
         return

@@ -13,7 +13,7 @@ from lbsgd.doctor.finding import Finding
 from lbsgd.doctor.rank import time_limit, try_out
 from lbsgd.doctor.request import Request
 from lbsgd.errors import LbsgdError
-from lbsgd.launch.allocation import Allocation
+from lbsgd.launch.hosts import Allocation
 from lbsgd.ranks.agreement import FailedElsewhere
 from lbsgd.ranks.world import World
 

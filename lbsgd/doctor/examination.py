@@ -11,8 +11,8 @@ from lbsgd.doctor import clock, dataset, gather, machine, meeting, mpi, network,
 from lbsgd.doctor.finding import Finding, ok, problem
 from lbsgd.doctor.request import Question, Request
 from lbsgd.errors import EnvironmentNotReady
-from lbsgd.launch.allocation import require
 from lbsgd.launch.horovod.installed import FRAMEWORKS
+from lbsgd.launch.hosts import require
 
 Judge = Callable[[dict[str, Any], Request], Iterator[Finding]]
 

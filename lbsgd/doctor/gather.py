@@ -23,7 +23,7 @@ from lbsgd.doctor.clock import Offset
 from lbsgd.doctor.facts import SECTIONS
 from lbsgd.doctor.finding import Finding, ok, problem
 from lbsgd.doctor.request import Question
-from lbsgd.launch.allocation import THIS_HOST
+from lbsgd.launch.hosts import THIS_HOST
 from lbsgd.launch.mpirun import console_script
 
 SSH_OPTIONS = ("-o", "BatchMode=yes", "-o", "ConnectTimeout=10")

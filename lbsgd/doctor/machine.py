@@ -12,7 +12,7 @@ from typing import Any
 
 from lbsgd.doctor.finding import Finding, ok, problem, skipped, told, warning
 from lbsgd.doctor.request import Request
-from lbsgd.launch.slots import local_slots
+from lbsgd.launch.hosts import local_slots
 
 MIB = 1 << 20
 SHM_PER_RANK = 8 * MIB

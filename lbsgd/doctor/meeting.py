@@ -46,7 +46,7 @@ def start(request: Request, framework: str | None) -> Trial:
     job = Job(
         np=request.np,
         command=tuple(command),
-        hosts=request.allocation.first(request.np),
+        hosts=request.allocation.hosts(request.np),
         interface=request.interface,
         oversubscribe=True,
         flavour=find_flavour(),

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from lbsgd.launch.allocation import Allocation
+from lbsgd.launch.hosts import Allocation
 from lbsgd.policy.recipe import Recipe
 
 
@@ -31,12 +31,8 @@ class Request:
     @property
     def ranks(self) -> dict[str, int]:
         """Ranks of each host that has any: they fill host after host, and those without a slot go to the first."""
-        left, ranks = self.np, {}
-        for host, slots in self.allocation.slots.items():
-            if left > 0:
-                ranks[host] = min(slots, left)
-                left -= slots
-        ranks[self.first_host] += max(left, 0)
+        ranks = self.allocation.first(self.np)
+        ranks[self.first_host] += self.np - sum(ranks.values())
         return ranks
 
     @property

@@ -13,7 +13,8 @@ from lbsgd.data.batch import Reading, Share
 from lbsgd.data.loader import training_batches
 from lbsgd.errors import Interrupted, LbsgdError
 from lbsgd.launch import mpirun
-from lbsgd.launch.allocation import Allocation
+from lbsgd.launch.hosts import Allocation
+from lbsgd.launch.job import Job
 from lbsgd.launch.mpi_flavour import find_flavour
 from lbsgd.measuring.study import Result, Settings, read_study
 from lbsgd.measuring.study_ranks import Rounds, measure
@@ -40,17 +41,16 @@ class MpirunJobs:
         if self._settings.threads_per_worker:
             environment["OMP_NUM_THREADS"] = str(self._settings.threads_per_worker)
         command = (mpirun.console_script(), "bench", "rank", f"--framework={framework}", f"--output={output.absolute()}")
-        job = mpirun.Job(
+        job = Job(
             np=workers,
             command=(*command, str(folder.absolute())),
-            hosts=self._allocation.first(workers),
+            hosts=self._allocation.hosts(workers),
             interface=self._settings.interface,
             oversubscribe=self._settings.oversubscribed,
             flavour=find_flavour(),
         )
         with log.open("wb") as file:
-            argv = mpirun.render(job, environment, mpirun.remote_prefix())
-            code = mpirun.run(argv, environment=environment, output=file)
+            code = mpirun.start(job, environment=environment, output=file)
         if code in (130, 143):
             raise Interrupted("the study was stopped; the same command goes on with it", code - 128)
         if code == 0 and output.exists():

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from lbsgd.launch import mpirun
+from lbsgd.launch.job import Job
 from lbsgd.launch.mpi_flavour import FLAVOURS
-from lbsgd.launch.mpirun import Job, render
+from lbsgd.launch.mpirun import render
 
 from ..mpi_environments import PACKAGES, make_environment
 from .hosts import CARD
@@ -87,7 +88,7 @@ def test_ranks_of_every_mpi_meet_over_hosts(four_hosts, start_on, finish, monkey
     monkeypatch.setenv("SECRET", "of the login shell")
     monkeypatch.setenv("LBSGD_TOLD", "by name")
     command = (str(folder / "python"), "-c", SUMS)
-    job = Job(np=3, command=command, hosts="node2:2,node3:1", interface=interface, flavour=flavour)
+    job = Job(np=3, command=command, hosts={"node2": 2, "node3": 1}, interface=interface, flavour=flavour)
     argv = render(job, os.environ, Path(mpirun.remote_prefix()))
     result = finish(start_on(four_hosts.hosts[0], *argv), 60)
     assert result.code == 0, result.stderr

@@ -7,12 +7,13 @@ import sys
 from pathlib import Path
 
 from lbsgd.launch import mpirun
+from lbsgd.launch.job import Job
 
 
 def run_ranks(count: int, command: list[str], *, cwd: Path | None = None, timeout: float = 240) -> subprocess.CompletedProcess:
     """Run `command` as `count` ranks of one thread each and return the finished mpirun; fails the test when it fails."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("LBSGD_")} | {"OMP_NUM_THREADS": "1"}
-    job = mpirun.Job(np=count, command=tuple(command), oversubscribe=True)
+    job = Job(np=count, command=tuple(command), oversubscribe=True)
     done = subprocess.run(
         mpirun.render(job, environment), env=environment, cwd=cwd, timeout=timeout, capture_output=True, text=True
     )

@@ -10,6 +10,7 @@ import pytest
 from lbsgd.doctor.rank import time_limit
 from lbsgd.launch import mpirun
 from lbsgd.launch.horovod.installed import installed_frameworks
+from lbsgd.launch.job import Job
 
 FRAMEWORK = ("--framework", next(iter(installed_frameworks()), "torch"))
 QUICK = (*FRAMEWORK, "--timeout", 100)
@@ -41,7 +42,7 @@ def test_what_is_wrong_is_said_with_what_to_do(lbsgd, tmp_path):
 
 def test_ranks_of_a_launcher_examine_themselves(finish, start, tmp_path, digits):
     command = (mpirun.console_script(), "doctor", *QUICK, "--runs", tmp_path, "--data", digits, "--json")
-    job = mpirun.Job(np=2, command=tuple(map(str, command)), oversubscribe=True)
+    job = Job(np=2, command=tuple(map(str, command)), oversubscribe=True)
     program, *arguments = mpirun.render(job, os.environ)
     result = finish(start(*arguments, script=program))
     assert result.code == 0, result.stdout + result.stderr

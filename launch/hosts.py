@@ -5,15 +5,15 @@ asked of the scheduler's commands, so that the same environment always gives the
 """
 
 import itertools
+import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from lbsgd.errors import EnvironmentNotReady, UsageError
-from lbsgd.launch.slots import local_slots, parse_hosts, sum_slots
 
 THIS_HOST = "localhost"
 
@@ -39,19 +39,21 @@ class Allocation:
         """Whether it is this host alone, by the name that needs no network."""
         return list(self.slots) == [THIS_HOST]
 
-    def first(self, np: int) -> str | None:
-        """mpirun's -H list of the slots that `np` ranks take when they fill host after host; None when it is this host alone.
+    def first(self, np: int) -> dict[str, int]:
+        """The slots that `np` ranks take when they fill host after host.
 
         More ranks than slots (oversubscribed) take all hosts, each with its slots.
         """
-        if self.is_local:
-            return None
-        taken, left = [], np
+        taken, left = {}, np
         for host, slots in self.slots.items():
             if left > 0:
-                taken.append(f"{host}:{min(slots, left)}")
+                taken[host] = min(slots, left)
                 left -= slots
-        return ",".join(taken)
+        return taken
+
+    def hosts(self, np: int) -> dict[str, int] | None:
+        """`first` as a Job has it: None for this host alone."""
+        return None if self.is_local else self.first(np)
 
 
 def find_allocation(environment: Mapping[str, str], *, hosts: str | None = None, hostfile: Path | None = None) -> Allocation:
@@ -81,6 +83,46 @@ def require(allocation: Allocation, np: int) -> None:
             "share slots with --oversubscribe (the result is then marked as not a scaling figure), "
             f"or predict it with lbsgd project --gpus {np}"
         )
+
+
+def local_slots() -> tuple[int, str]:
+    """Ranks this host can take, and of what: one a GPU, or one a CPU core where there is none."""
+    gpus = [path for path in Path("/dev").glob("nvidia*") if re.fullmatch(r"nvidia\d+", path.name)]
+    if gpus:
+        return len(gpus), "GPUs"
+    return len(os.sched_getaffinity(0)), "CPU cores"
+
+
+def host_list(slots: Mapping[str, int]) -> str:
+    """Slots by host as launchers write them: "a:4,b:4"."""
+    return ",".join(f"{host}:{count}" for host, count in slots.items())
+
+
+def parse_hosts(hosts: str) -> dict[str, int]:
+    """A host list "a:4,b:4" as slots by host; a host without a number has one slot.
+
+    Raises UsageError for anything else.
+    """
+    try:
+        return sum_slots(hosts.split(","))
+    except ValueError as error:
+        raise UsageError(f"--hosts {hosts!r}: {error}; give e.g. node1:8,node2:8") from error
+
+
+def sum_slots(entries: Iterable[str]) -> dict[str, int]:
+    """Slots by host, in order, of entries "a:4", or "a" for one slot; a host that is named twice has the sum.
+
+    Raises ValueError for anything else, and for no entry at all.
+    """
+    slots: dict[str, int] = {}
+    for entry in entries:
+        match = re.fullmatch(r"([A-Za-z0-9][A-Za-z0-9._-]*)(?::([1-9]\d*))?", entry)
+        if not match:
+            raise ValueError(f"{entry!r} is not HOST or HOST:SLOTS")
+        slots[match[1]] = slots.get(match[1], 0) + int(match[2] or 1)
+    if not slots:
+        raise ValueError("it names no host")
+    return slots
 
 
 def read_hostfile(path: Path) -> dict[str, int]:

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lbsgd.errors import EnvironmentNotReady, UsageError
-from lbsgd.launch.allocation import Allocation, expand_nodes, find_allocation, require
-from lbsgd.launch.mpirun import Job, render
-from lbsgd.launch.slots import local_slots
+from lbsgd.launch.hosts import Allocation, expand_nodes, find_allocation, local_slots, parse_hosts, require
+from lbsgd.launch.job import Job
+from lbsgd.launch.mpirun import render
 
 SLURM = {"SLURM_JOB_ID": "17", "SLURM_JOB_NODELIST": "n[1-2]", "SLURM_TASKS_PER_NODE": "2(x2)", "SLURM_CPUS_ON_NODE": "64"}
 
@@ -233,26 +233,26 @@ def test_expanding_a_node_list_is_counting(lists):
     "np, hosts", [(1, "a:1"), (8, "a:8"), (9, "a:8,b:1"), (12, "a:8,b:4"), (20, "a:8,b:4,c:8"), (99, "a:8,b:4,c:8")]
 )
 def test_ranks_take_one_host_after_the_other(np, hosts):
-    assert find_allocation({}, hosts="a:8,b:4,c:8").first(np) == hosts
+    assert find_allocation({}, hosts="a:8,b:4,c:8").first(np) == parse_hosts(hosts)
 
 
 @given(st.lists(st.integers(1, 9), min_size=1), st.data())
 def test_just_as_many_slots_are_taken_as_there_are_ranks(slots, data):
     allocation = Allocation({f"n{place}": count for place, count in enumerate(slots)}, "--hosts", "slots")
     np = data.draw(st.integers(1, allocation.total))
-    assert find_allocation({}, hosts=allocation.first(np)).total == np
+    assert sum(allocation.first(np).values()) == np
 
 
 def test_this_host_alone_needs_no_host_list():
     assert find_allocation({}).is_local
-    assert find_allocation({}).first(1) is None
+    assert find_allocation({}).hosts(1) is None
     assert find_allocation({}, hosts="localhost:4").is_local
     assert not find_allocation({}, hosts="a:4").is_local
     assert not find_allocation({}, hosts="localhost:4,a:4").is_local
 
 
 def test_mpirun_takes_the_list_of_an_allocation(finish):
-    hosts = find_allocation({}, hosts=f"{os.uname().nodename}:8").first(2)
+    hosts = find_allocation({}, hosts=f"{os.uname().nodename}:8").hosts(2)
     argv = render(Job(np=2, command=("true",), hosts=hosts), {})
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     assert finish(subprocess.Popen(argv, **pipes)).code == 0
@@ -267,3 +267,23 @@ def test_more_ranks_than_slots_are_refused_with_what_was_found_and_the_ways_on()
         "17 ranks, but Slurm job 17 has 16 GPUs; ask for at most 16, share slots with --oversubscribe (the result is then "
         "marked as not a scaling figure), or predict it with lbsgd project --gpus 17"
     )
+
+
+@pytest.mark.parametrize(
+    "hosts, expected",
+    [("a", {"a": 1}), ("a:4,b:8", {"a": 4, "b": 8}), ("a:2,a:3", {"a": 5}), ("10.0.0.1:2", {"10.0.0.1": 2})],
+)
+def test_hosts_are_slots_by_host(hosts, expected):
+    assert parse_hosts(hosts) == expected
+
+
+@pytest.mark.parametrize("hosts", ["", "a,", "a:", "a:x", "a:0", "a:-1", "a b:2", "-a:2", "a:2;echo no", "a:2\n", "a::2"])
+def test_other_host_lists_are_refused(hosts):
+    with pytest.raises(UsageError, match="is not HOST or HOST:SLOTS"):
+        parse_hosts(hosts)
+
+
+def test_this_host_has_a_slot_a_core_or_gpu():
+    count, of = local_slots()
+    assert count >= 1
+    assert of in ("GPUs", "CPU cores")
