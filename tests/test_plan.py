@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lbsgd import cli
+from lbsgd.commands.train import train
 from lbsgd.errors import DataError, EnvironmentNotReady, UsageError
 from lbsgd.policy.plan import make_plan
 from lbsgd.policy.recipe import load_recipe
@@ -130,6 +131,32 @@ def test_the_command_prints_the_papers_run():
     }
     assert expected.items() <= values.items()
     assert lines[-1] == "time not known: no matching run recorded"
+
+
+VALUES = {"bad_samples": "replace", "compile": "off", "log_to": "tensorboard", "run_dir": "runs/x", "profile": "20:30"}
+"""A value for each option of train that takes text and is not listed by plan."""
+
+
+@pytest.mark.parametrize("option", [p for p in train.params if p.name != "resume"], ids=lambda option: option.name)
+def test_every_option_of_train_can_be_planned(option):
+    listed = {"framework": "torch", "np": 4, "hosts": "a:2,b:2", "recipe": "demo", "model": "resnet20", "precision": "fp32",
+              "set_values": "decay.kind=cosine", "interface": "eth0", "runs": "runs"}  # fmt: skip
+    if option.name in ("data", "hostfile"):
+        return  # read for real in tests of their own
+    flag = next(flag for flag in option.opts if flag.startswith("--"))
+    value = [] if option.is_flag and option.name != "profile" else [f"{(VALUES | listed).get(option.name, 3)}"]
+    done = run_plan("--samples", "1437", flag, *value)
+    assert done.exit_code == 0, done.output
+
+
+@pytest.mark.parametrize("hosts, ranks", [(("--hosts", "a:8,b:8"), 16), (("--hosts", "a:8,b:8", "--np", "4"), 4), ((), 1)])
+def test_as_many_ranks_are_planned_as_would_be_started(hosts, ranks):
+    assert run_json("--samples", "1281167", *hosts)["k"] == ranks
+
+
+def test_a_resumed_run_is_not_planned():
+    done = run_plan("--samples", "1437", "--resume", "runs/x")
+    assert (done.exit_code, "No such option" in done.output) == (2, True)
 
 
 def test_json_holds_the_plan_and_the_rate_of_every_iteration():

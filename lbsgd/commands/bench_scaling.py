@@ -169,7 +169,7 @@ def _write_reports(folder: Path, content: dict[str, Any]) -> None:
 
 
 def _show(study, as_json: bool) -> None:
-    from lbsgd.measuring.study_tables import as_text
+    from lbsgd.commands.study_table import as_text
 
     click.echo(json.dumps(study.content, indent=2) if as_json else as_text(study.content))
     click.echo(f"{study.folder}: {', '.join(sorted(file.name for file in study.folder.glob('bench.*')))}", err=True)

@@ -4,6 +4,8 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from lbsgd.commands.text_table import aligned
+
 Facts = dict[str, Any]
 
 
@@ -40,6 +42,4 @@ def info_text(facts: Facts) -> str:
     splits = facts["train"], facts["validation"]
     rows = [[label, *(text(split[key]) for split in splits)] for label, key, text in ROWS if key in splits[0]]
     table = [["", "train", "validation"], *rows]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
-    return "\n".join([f"{facts['data']}: {facts['format']}", *lines])
+    return "\n".join([f"{facts['data']}: {facts['format']}", *aligned(table)])

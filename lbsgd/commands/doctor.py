@@ -1,7 +1,6 @@
 """`lbsgd doctor`: whether hosts, or ranks that a launcher started, are ready for a job; as a table or JSON."""
 
 import json
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -89,9 +88,8 @@ def doctor(
 def _examine(ranks: Ranks, about: dict) -> "list[Finding]":
     from lbsgd.doctor.examination import examine
     from lbsgd.doctor.request import Request
-    from lbsgd.launch.hosts import find_allocation
 
-    allocation = find_allocation(os.environ, hosts=ranks.hosts, hostfile=ranks.hostfile)
+    allocation = ranks.allocation()
     np = ranks.np
     if np is None:
         np = RANKS_ALONE if allocation.is_local and allocation.of == "CPU cores" else allocation.total

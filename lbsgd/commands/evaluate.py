@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from lbsgd.commands.options import FRAMEWORK, POSITIVE, reading_options
+from lbsgd.commands.ranks import Ranks, leave_to_ranks, ranks_options
 
 
 @click.command("eval")
@@ -16,9 +17,14 @@ from lbsgd.commands.options import FRAMEWORK, POSITIVE, reading_options
 @click.option("--data", metavar="DIR", help="The data set.  [default: the run's]")
 @click.option("--framework", type=FRAMEWORK, help="[default: the one that wrote it]")
 @click.option("--batch-per-gpu", type=POSITIVE, help="Images evaluated at a time on each rank.  [default: the recipe's]")
+@ranks_options
 @reading_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")
+@click.pass_context
 def evaluate(
+    ctx: click.Context,
+    /,
+    ranks: Ranks,
     checkpoint: Path,
     data: str | None,
     framework: str | None,
@@ -28,11 +34,12 @@ def evaluate(
 ) -> None:
     """Count the errors of a checkpoint on every validation image exactly once.
 
-    Takes one checkpoint, or a run and its last one. Runs alone or under a launcher, which divides the images over its ranks.
+    Takes one checkpoint, or a run and its last one. Runs alone, with --np N, or under a launcher; ranks divide the images.
     """
     from lbsgd.ranks.failure import leave_together
     from lbsgd.ranks.world import connect
 
+    leave_to_ranks(ctx, ranks)
     world = connect()
     counting = None
     try:

@@ -62,14 +62,7 @@ RUN_OPTIONS = (
         type=POSITIVE,
         help="End the run after this many iterations; the schedule stays as it is.",
     ),
-    click.option(
-        "--channels-last/--no-channels-last",
-        default=True,
-        show_default=True,
-        help="Memory layout of images and weights in PyTorch; TensorFlow's is always channels-last.",
-    ),
 )
-
 
 READING_OPTIONS = (
     click.option("--data-threads", type=POSITIVE, help="Threads a rank that read images.  [default: its share of the cores]"),
@@ -97,7 +90,7 @@ def recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """--accumulate (None means 1), --max-steps and --channels-last."""
+    """--accumulate (None means 1) and --max-steps."""
     return _apply(RUN_OPTIONS, command)
 
 

@@ -4,6 +4,7 @@ Every number comes from lbsgd.policy.plan and lbsgd.policy.schedule, as in `lbsg
 from a recorded run of the same kind, which it names.
 """
 
+import copy
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -19,6 +20,9 @@ from lbsgd.commands.options import (
     run_options,
     runs_option,
 )
+from lbsgd.commands.ranks import RankCount, Ranks, hosts_options
+from lbsgd.commands.text_table import aligned
+from lbsgd.commands.train import train
 from lbsgd.errors import EnvironmentNotReady, UsageError
 
 if TYPE_CHECKING:
@@ -37,6 +41,21 @@ class Prediction(NamedTuple):
     images_per_second_per_worker: float
 
 
+def accept_training_options(command: click.Command) -> click.Command:
+    """Let `command` take, and ignore, the options of `lbsgd train` that change nothing of a plan.
+
+    --resume would change it: the recipe is then the checkpoint's.
+    """
+    own = {parameter.name for parameter in command.params} | {"resume"}
+    for parameter in train.params:
+        if isinstance(parameter, click.Option) and parameter.name not in own:
+            ignored = copy.copy(parameter)
+            ignored.hidden, ignored.expose_value = True, False
+            command.params.append(ignored)
+    return command
+
+
+@accept_training_options
 @click.command()
 @framework_option(required=False, help="Framework of the recorded run that a time is predicted from.")
 @data_option(required=False, help="Data set to count the samples and classes of.")
@@ -48,7 +67,10 @@ class Prediction(NamedTuple):
     show_default=True,
     help="Number of classes, where --data is not given.",
 )
-@click.option("--np", "-np", "np", type=POSITIVE, default=1, show_default=True, help="Number of ranks.")
+@click.option(
+    "--np", "-np", "np", type=RankCount(), metavar="N|auto", help="Number of ranks; auto: one per slot.  [default: 1]"
+)
+@hosts_options
 @recipe_options
 @run_options
 @runs_option
@@ -64,21 +86,23 @@ def plan(
     data: str | None,
     samples: int | None,
     classes: int,
-    np: int,
+    ranks: Ranks,
     accumulate: int | None,
     max_steps: int | None,
-    channels_last: bool,  # accepted, so that the options of a `train` command line work here
     runs: Path,
     plot: Path | None,
     as_json: bool,
     **recipe_values: Any,
 ) -> None:
-    """Show what a run would do: every derived number, the rule it comes from, and what to beware of."""
+    """Show what a run would do: every derived number, the rule it comes from, and what to beware of.
+
+    All options of `lbsgd train` but --resume are accepted; those that are not listed here change nothing of a plan.
+    """
     from lbsgd.policy.plan import make_plan
 
     recipe = resolve_recipe(**recipe_values)
     samples, classes = _count(data, samples, classes)
-    planned = make_plan(recipe, world_size=np, accumulate=accumulate or 1, samples=samples, classes=classes)
+    planned = make_plan(recipe, world_size=_count_ranks(ranks), accumulate=accumulate or 1, samples=samples, classes=classes)
     steps = min(max_steps or planned.total_iterations, planned.total_iterations)
     prediction = predict(planned, steps, framework, runs)
     if plot:
@@ -91,6 +115,13 @@ def plan(
     if steps < planned.total_iterations:
         click.echo(f"the run ends after {steps} iterations, as --max-steps says; the schedule stays as it is")
     click.echo(f"time {_time(prediction)}")
+
+
+def _count_ranks(ranks: Ranks) -> int:
+    """As many as `lbsgd train` would start; the hosts need not be there yet."""
+    if isinstance(ranks.np, int):
+        return ranks.np
+    return ranks.allocation().total if ranks.are_asked_for else 1
 
 
 def _count(data: str | None, samples: int | None, classes: int) -> tuple[int, int]:
@@ -147,9 +178,7 @@ def _matches(record: dict[str, Any], planned: "Plan", framework: str | None) -> 
 def plan_table(planned: "Plan") -> str:
     """The plan as aligned lines, name, value and where it comes from; then its warnings."""
     cells = [(row.name, _text(row.value), row.reason) for row in planned.reasons]
-    name_width, value_width = (max(len(cell[column]) for cell in cells) for column in (0, 1))
-    lines = [f"{name:<{name_width}}  {value:>{value_width}}  {reason}" for name, value, reason in cells]
-    return "\n".join([*lines, *(f"warning: {text}" for text in planned.warnings)])
+    return "\n".join([*aligned(cells, "<><"), *(f"warning: {text}" for text in planned.warnings)])
 
 
 def _text(value: int | float | str) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lbsgd.commands.options import POSITIVE
+from lbsgd.commands.text_table import aligned
 from lbsgd.errors import UsageError
 from lbsgd.launch.horovod.defaults import CYCLE_MS, FUSION_BYTES
 
@@ -225,12 +226,10 @@ def _text(predictions: "list[Prediction]", assumptions: list[str], band: str, ba
     for gpus, step, efficiency in predictions:
         milliseconds = [f"{seconds * 1e3:.1f}" for seconds in (step.total, step.waiting, step.exposed)]
         cells.append((f"{gpus}", milliseconds[0], f"{efficiency:.1%}", *milliseconds[1:], step.bottleneck))
-    widths = [max(len(row[column]) for row in cells) for column in range(5)]
-    lines = ["  ".join([*(text.rjust(width) for text, width in zip(row, widths, strict=False)), row[5]]) for row in cells]
     return "\n".join(
         [
             f"PREDICTED, not measured; efficiency against {_gpus(baseline_gpus)}",
-            *lines,
+            *aligned(cells, ">>>>><"),
             "assumed:",
             *(f"  {assumption}" for assumption in assumptions),
             band,

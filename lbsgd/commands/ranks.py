@@ -20,6 +20,7 @@ from lbsgd.commands.options import POSITIVE
 from lbsgd.errors import EnvironmentNotReady, UsageError
 
 if TYPE_CHECKING:
+    from lbsgd.launch.hosts import Allocation
     from lbsgd.launch.job import Job
 
 ALL_SLOTS = "auto"
@@ -83,6 +84,16 @@ class Ranks:
     def are_asked_for(self) -> bool:
         return not (self.np is None and self.hosts is None and self.hostfile is None)
 
+    def allocation(self) -> "Allocation":
+        """The hosts that they may use. Raises UsageError and EnvironmentNotReady as `find_allocation` does."""
+        from lbsgd.launch.hosts import find_allocation
+
+        return find_allocation(os.environ, hosts=self.hosts, hostfile=self.hostfile)
+
+    def count(self, allocation: "Allocation") -> int:
+        """How many they are: as many as asked for, or one per slot of the allocation."""
+        return self.np if isinstance(self.np, int) else allocation.total
+
 
 def hosts_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """--hosts, --hostfile, --interface and --oversubscribe, which with `np` become the argument `ranks`."""
@@ -121,11 +132,11 @@ def job_of(ranks: Ranks, command: tuple[str, ...], **details: Any) -> "Job":
 
     Raises UsageError and EnvironmentNotReady as `find_allocation` and `require` do.
     """
-    from lbsgd.launch.hosts import find_allocation, require
+    from lbsgd.launch.hosts import require
     from lbsgd.launch.job import Job
 
-    allocation = find_allocation(os.environ, hosts=ranks.hosts, hostfile=ranks.hostfile)
-    np = allocation.total if ranks.np in (None, ALL_SLOTS) else ranks.np
+    allocation = ranks.allocation()
+    np = ranks.count(allocation)
     if not ranks.oversubscribe:
         require(allocation, np)
     where = {"hosts": allocation.hosts(np), "interface": ranks.interface, "oversubscribe": ranks.oversubscribe}

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from lbsgd.commands.options import runs_option
+from lbsgd.commands.text_table import aligned
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")
 
@@ -27,8 +28,8 @@ def list_runs(runs: Path, as_json: bool) -> None:
     elif not records:
         click.echo(f"no runs in {runs}; `lbsgd train` makes one", err=True)
     else:
-        _print_table(["run", "status", "framework", "model", "workers", "top-1 error", "images/s", "efficiency"],
-                     [_row(record) for record in records])  # fmt: skip
+        header = ["run", "status", "framework", "model", "workers", "top-1 error", "images/s", "efficiency"]
+        click.echo("\n".join(aligned([header, *map(_row, records)])))
 
 
 @runs.command()
@@ -44,7 +45,7 @@ def show(run: str, runs: Path, as_json: bool) -> None:
     from lbsgd.record.run_record import flatten
 
     rows = [[name, _text(value)] for name, value in flatten(record).items()]
-    _print_table(["key", "value"], rows)
+    click.echo("\n".join(aligned([["key", "value"], *rows])))
 
 
 @runs.command()
@@ -75,7 +76,7 @@ def compare(names: tuple[str, ...], runs: Path, as_json: bool) -> None:
         click.echo(json.dumps({"runs": [record["id"] for record in records], "values": table}, indent=2))
     else:
         rows = [[key, *map(_text, values)] for key, values in table.items()]
-        _print_table(["", *(record["id"] for record in records)], rows)
+        click.echo("\n".join(aligned([["", *(record["id"] for record in records)], *rows])))
 
 
 def _read_all(runs: Path) -> list[dict[str, Any]]:
@@ -126,9 +127,3 @@ def _text(value: Any) -> str:
     if value is None:
         return "-"
     return f"{value:.6g}" if isinstance(value, float) else str(value)
-
-
-def _print_table(header: list[str], rows: list[list[str]]) -> None:
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    for row in (header, *rows):
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -54,6 +54,12 @@ DEFAULT_DATA = "synthetic"
 @click.option("--log-to", metavar="tensorboard,mlflow", default="", help="Send the metrics there as well.")
 @reading_options
 @click.option(
+    "--channels-last/--no-channels-last",
+    default=True,
+    show_default=True,
+    help="Memory layout of images and weights in PyTorch; TensorFlow's is always channels-last.",
+)
+@click.option(
     "--compile",
     type=click.Choice(["auto", "on", "off"]),
     default="auto",

@@ -58,18 +58,10 @@ def notes(study: dict[str, Any]) -> list[str]:
     return said + [f"{size['framework']} with {size['workers']} failed: {size['error']}" for size in failed]
 
 
-def as_text(study: dict[str, Any]) -> str:
-    """An aligned table, then the parts of a step, then the notes."""
-    table = _aligned([HEADER, *rows(study)])
-    parts = _parts(study)
-    where = ["where a step goes, in ms:", *_aligned(parts), ""] if parts else []
-    return "\n".join([*table, "", *where, *notes(study)])
-
-
 def as_markdown(study: dict[str, Any]) -> str:
-    """The same in Markdown."""
-    parts = _parts(study)
-    where = ["Where a step goes, in ms:", "", *_markdown(parts), ""] if parts else []
+    """The table, the parts of a step and the notes in Markdown."""
+    split = parts(study)
+    where = ["Where a step goes, in ms:", "", *_markdown(split), ""] if split else []
     table = _markdown([HEADER, *rows(study)])
     return "\n".join([f"# {study['id']}", "", *table, "", *where, *(f"- {note}" for note in notes(study)), ""])
 
@@ -93,7 +85,7 @@ def as_csv(study: dict[str, Any]) -> str:
     return text.getvalue()
 
 
-def _parts(study: dict[str, Any]) -> list[tuple[str, ...]]:
+def parts(study: dict[str, Any]) -> list[tuple[str, ...]]:
     """A header and a row for each finished size; empty where there is none."""
     done = [size for size in study["sizes"] if size["status"] == "done"]
     header = ("framework", "workers", *PARTS, "step", "allreduce alone")
@@ -105,11 +97,6 @@ def _parts_row(size: dict[str, Any]) -> tuple[str, ...]:
     alone = "" if size["allreduce_ms"] is None else f"{size['allreduce_ms']:.1f}"
     whole = sum(parts.values())
     return (size["framework"], str(size["workers"]), *(f"{parts[name]:.1f}" for name in PARTS), f"{whole:.1f}", alone)
-
-
-def _aligned(table: list[tuple[str, ...]]) -> list[str]:
-    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
-    return ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
 
 
 def _markdown(table: list[tuple[str, ...]]) -> list[str]:
