@@ -20,7 +20,7 @@ HERE = Path(__file__).parent
 
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
-@click.option("--minutes", default=9.0, show_default=True, help="For the check; installing torch comes before.")
+@click.option("--minutes", default=18.0, show_default=True, help="Most that the check may take, on a machine with few cores.")
 def main(folder: Path, minutes: float) -> None:
     """Rehearse in FOLDER, which keeps the environment for the next time; the results are in FOLDER/results."""
     machine = read_machine(None)
