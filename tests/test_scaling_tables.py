@@ -6,8 +6,9 @@ import io
 import pytest
 
 from lbsgd.commands.study_table import as_text
+from lbsgd.measuring.figures import PARTS
 from lbsgd.measuring.study_plot import plot
-from lbsgd.measuring.study_tables import HEADER, PARTS, as_csv, as_markdown
+from lbsgd.measuring.study_tables import HEADER, as_csv, as_markdown
 
 from .scaling_samples import study
 

@@ -9,6 +9,9 @@ import numpy as np
 RESAMPLES = 2000
 CONFIDENCE = 0.95
 
+PARTS = ("compute", "straggler", "communication", "data", "other", "remainder")
+"""Of a step of a study, in the order in which they are shown; `parts` says what each is."""
+
 Measurement = dict[str, Any]
 """One round, as lbsgd.measuring.study_ranks gives it."""
 

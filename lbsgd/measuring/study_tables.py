@@ -4,11 +4,10 @@ import csv
 import io
 from typing import Any
 
-from lbsgd.measuring.figures import precision
+from lbsgd.measuring.figures import PARTS, precision
 
 HEADER = ("framework", "workers", "images/s", "per worker", "step ms p50", "p90", "efficiency", "95 % interval",
           "exposed", "data", "straggler")  # fmt: skip
-PARTS = ("compute", "straggler", "communication", "data", "other", "remainder")
 
 
 def rows(study: dict[str, Any]) -> list[tuple[str, ...]]:

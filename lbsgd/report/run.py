@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from lbsgd.measuring.efficiency import PARTS
 from lbsgd.record.run_record import flatten
 from lbsgd.report import text
 from lbsgd.report.advice import Breakdown, advise
@@ -14,7 +15,6 @@ from lbsgd.report.training_charts import training_charts
 Record = dict[str, Any]
 
 MOST_BAD_SAMPLES = 50
-PARTS = ("compute", "communication", "data", "other")
 
 
 @dataclass(frozen=True)

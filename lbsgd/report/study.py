@@ -3,7 +3,7 @@
 from collections import Counter
 from typing import Any
 
-from lbsgd.measuring.figures import precision
+from lbsgd.measuring.figures import PARTS, precision
 from lbsgd.report import text
 from lbsgd.report.advice import Breakdown, SlowestRank, advise
 from lbsgd.report.blocks import Code, Grid, Headline, Headlines, Section, Table, Text
@@ -14,8 +14,6 @@ from lbsgd.report.scaling_charts import scaling_charts
 
 Content = dict[str, Any]
 Size = dict[str, Any]
-
-PARTS = ("compute", "straggler", "communication", "data", "other", "remainder")
 
 
 def done(study: Content, framework: str | None = None) -> list[Size]:
