@@ -120,6 +120,6 @@ def test_a_contestant_that_ends_is_named_with_its_reason(tmp_path, monkeypatch):
 
     with (
         pytest.raises(EnvironmentNotReady, match="the contestant lbsgd ended: .*has no train/"),
-        input_speed.start("lbsgd", sys.executable, tmp_path, 4, [0]) as contestant,
+        input_speed.start("lbsgd", tmp_path, 4, [0]) as contestant,
     ):
         contestant.answer()
