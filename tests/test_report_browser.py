@@ -10,13 +10,11 @@ from PIL import Image
 from lbsgd.report.page import make_page, render
 from lbsgd.report.projection import read_projection
 from lbsgd.report.sources import read_subject
-from tests.browser import chromium, find_chromium
+from tests.browser import Tab, chromium, find_chromium
 from tests.report_samples import write_run, write_study
 from tests.test_report_page import HOSTILE, PREDICTIONS
 
-pytestmark = pytest.mark.skipif(
-    find_chromium() is None, reason="needs Chromium or Chrome on PATH, or its path in $CHROMIUM, to look at the page"
-)
+pytestmark = pytest.mark.skipif(find_chromium() is None, reason="no Chromium on PATH or in $CHROMIUM: apt-get install chromium")
 
 PAGES = ("run", "hostile", "study", "folder")
 
@@ -35,9 +33,23 @@ CLIPPED = """[...document.querySelectorAll("figure")].flatMap((figure) => {
 
 
 @pytest.fixture(scope="module")
-def tab(tmp_path_factory):
-    with chromium(find_chromium(), tmp_path_factory.mktemp("profile")) as tab:
-        yield tab
+def browser():
+    with chromium(find_chromium()) as browser:
+        yield browser
+
+
+@pytest.fixture
+def show(browser):
+    """show(file, width=..., height=..., dark=..., media=..., script=...): a tab with the file."""
+    tabs = []
+
+    def show(file: Path, **window) -> Tab:
+        tabs.append(Tab(browser, file, **window))
+        return tabs[-1]
+
+    yield show
+    for tab in tabs:
+        tab.close()
 
 
 @pytest.fixture(scope="module")
@@ -62,30 +74,27 @@ def image(png: bytes) -> Image.Image:
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_nothing_is_loaded_executed_or_complained_about(tab, pages, name):
-    tab.open(pages[name])
-    requests = [event["params"]["request"]["url"] for event in tab.events if event["method"] == "Network.requestWillBeSent"]
-    assert [url for url in requests if not url.startswith("data:")] == [pages[name].as_uri()]
-    complaints = ("Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdded")
-    assert [event for event in tab.events if event["method"] in complaints] == []
+def test_nothing_is_loaded_executed_or_complained_about(show, pages, name):
+    tab = show(pages[name])
+    assert [url for url in tab.requests if not url.startswith("data:")] == [pages[name].as_uri()]
+    assert tab.complaints == []
     assert tab.evaluate("document.title") != "taken"
 
 
-def test_the_policy_stops_what_is_not_the_page_s_own(tab, pages, tmp_path):
+def test_the_policy_stops_what_is_not_the_page_s_own(show, pages, tmp_path):
     changed = tmp_path / "changed.html"
     script = "<script>document.title = 'taken'</script><img src='https://example.org/x.png'>"
     changed.write_text(pages["run"].read_text().replace("</main>", f"{script}</main>"))
-    tab.open(changed)
+    tab = show(changed)
     assert tab.evaluate("document.title") != "taken"
-    refused = [event["params"]["entry"]["text"] for event in tab.events if event["method"] == "Log.entryAdded"]
-    assert any("script" in text for text in refused)
-    assert any("image" in text for text in refused)
+    assert any("script" in text for text in tab.complaints)
+    assert any("image" in text for text in tab.complaints)
 
 
 @pytest.mark.parametrize("name", PAGES)
 @pytest.mark.parametrize("width", [320, 360, 768, 1200])
-def test_nothing_is_wider_than_the_window_and_no_text_covers_another(tab, pages, name, width):
-    tab.open(pages[name], width=width, height=800)
+def test_nothing_is_wider_than_the_window_and_no_text_covers_another(show, pages, name, width):
+    tab = show(pages[name], width=width, height=800)
     assert tab.evaluate("document.documentElement.scrollWidth") <= width
     assert tab.evaluate(OVERFLOWING) == []
     assert tab.evaluate(TOUCHING) == []
@@ -93,20 +102,20 @@ def test_nothing_is_wider_than_the_window_and_no_text_covers_another(tab, pages,
 
 
 @pytest.mark.parametrize("name", ["run", "study"])
-def test_dark_and_light_differ_and_both_show_the_curves(tab, pages, name):
+def test_dark_and_light_differ_and_both_show_the_curves(show, pages, name):
     shown = {}
     for dark in (False, True):
-        tab.open(pages[name], dark=dark)
-        shown[dark] = image(tab.screenshot())
+        tab = show(pages[name], dark=dark)
+        shown[dark] = image(tab.page.screenshot(full_page=True))
         assert len(shown[dark].getcolors(1 << 24)) > 100
     assert shown[False].size == shown[True].size
     assert min(shown[False].getpixel((2, 2))) > 240
     assert max(shown[True].getpixel((2, 2))) < 40
 
 
-def test_curves_lie_within_their_plots(tab, pages):
+def test_curves_lie_within_their_plots(show, pages):
     """Where the browser puts a curve's pixels: the loss falls from the upper left to the lower right."""
-    tab.open(pages["run"])
+    tab = show(pages["run"])
     box = tab.evaluate(
         """(() => { const svg = document.querySelector("#run-chart-loss .plot > svg"), plot = svg.getBoundingClientRect();
         const path = svg.querySelector("path.line").getBoundingClientRect();
@@ -122,72 +131,66 @@ def test_curves_lie_within_their_plots(tab, pages):
     assert ends[0] < 300 < 700 < ends[1]
 
 
-def test_values_are_read_by_keys(tab, pages):
-    tab.open(pages["study"])
+def test_values_are_read_by_keys(show, pages):
+    tab = show(pages["study"])
     tab.evaluate("document.querySelector('#study-chart-efficiency .reader').focus()")
     output = "document.querySelector('#study-chart-efficiency output').textContent.replaceAll('\\u00a0', ' ')"
     assert tab.evaluate(output).startswith("workers 8 · framework torch · efficiency 100.0 %")
-    tab.press("End")
+    tab.page.keyboard.press("End")
     assert tab.evaluate(output) == "workers 512 · framework prediction · efficiency 83.0 % · interval ± 8 points"
-    tab.press("ArrowLeft")
+    tab.page.keyboard.press("ArrowLeft")
     assert "workers 256" in tab.evaluate(output)
     told = tab.evaluate("document.querySelector('#study-chart-efficiency .reader').getAttribute('aria-valuetext')")
     assert told.startswith("workers 256")
     assert tab.evaluate("document.querySelectorAll('.crosshair').length") == 1
 
 
-def test_values_are_read_by_pointer(tab, pages):
-    tab.open(pages["study"], height=2000)
+def test_values_are_read_by_pointer(show, pages):
+    tab = show(pages["study"], height=2000)
     left, top, width, height = tab.evaluate(
         """(() => { const box = document.querySelector("#study-chart-efficiency .plot").getBoundingClientRect();
         return [box.left, box.top, box.width, box.height]; })()"""
     )
-    tab.call("Input.dispatchMouseEvent", type="mouseMoved", x=left + width - 2, y=top + height / 2)
+    tab.page.mouse.move(left + width - 2, top + height / 2)
     output = "document.querySelector('#study-chart-efficiency output').textContent"
     assert tab.evaluate(output).startswith("workers 512")
-    tab.call("Input.dispatchMouseEvent", type="mouseMoved", x=2, y=2)
+    tab.page.mouse.move(2, 2)
     assert tab.evaluate(output) == ""
 
 
-def test_keys_reach_everything_and_skip_the_header_first(tab, pages):
-    tab.open(pages["run"])
-    tab.press("Tab")
+def test_keys_reach_everything_and_skip_the_header_first(show, pages):
+    tab = show(pages["run"])
+    tab.page.keyboard.press("Tab")
     assert tab.evaluate("document.activeElement.className") == "skip"
     assert tab.evaluate("document.activeElement.getBoundingClientRect().left") >= 0
     reached = set()
     for _ in range(60):
-        tab.press("Tab")
+        tab.page.keyboard.press("Tab")
         reached.add(tab.evaluate("document.activeElement.className || document.activeElement.tagName"))
     assert {"A", "reader", "SUMMARY", "scroll", "PRE"} <= reached
 
 
 @pytest.mark.parametrize("name", ["run", "study"])
-def test_screen_readers_are_told_what_every_chart_shows(tab, pages, name):
-    tab.open(pages[name])
-    nodes = tab.call("Accessibility.getFullAXTree")["nodes"]
-    roles = [node["role"]["value"] for node in nodes if not node["ignored"]]
-    charts = [node for node in nodes if node["role"]["value"] == "image" and not node["ignored"]]
+def test_screen_readers_are_told_what_every_chart_shows(show, pages, name):
+    tab = show(pages[name])
+    nodes = tab.accessibility_tree()
+    roles = [node["role"]["value"] for node in nodes]
+    charts = [node for node in nodes if node["role"]["value"] == "image"]
     assert len(charts) == tab.evaluate("document.querySelectorAll('figure').length") >= 3
     assert all(len(node["name"]["value"]) > 40 for node in charts)
     assert {"banner", "navigation", "main", "contentinfo", "heading", "table", "columnheader", "slider"} <= set(roles)
-    assert all(node["name"]["value"] for node in nodes if node["role"]["value"] in ("slider", "region") and not node["ignored"])
+    assert all(node["name"]["value"] for node in nodes if node["role"]["value"] in ("slider", "region"))
 
 
-def test_without_script_everything_is_there_but_the_reading(tab, pages):
-    tab.call("Emulation.setScriptExecutionDisabled", value=True)
-    try:
-        tab.open(pages["run"])
-        plain = image(tab.screenshot())
-    finally:
-        tab.call("Emulation.setScriptExecutionDisabled", value=False)
-    tab.open(pages["run"])
-    assert image(tab.screenshot()).tobytes() == plain.tobytes()
+def test_without_script_everything_is_there_but_the_reading(show, pages):
+    plain = image(show(pages["run"], script=False).page.screenshot(full_page=True))
+    assert image(show(pages["run"]).page.screenshot(full_page=True)).tobytes() == plain.tobytes()
 
 
-def test_paper_is_white_even_in_dark_mode_and_the_pages_are_few(tab, pages):
-    tab.open(pages["study"], width=794, dark=True, media="print")
-    assert image(tab.screenshot()).getpixel((2, 2)) == (255, 255, 255)
+def test_paper_is_white_even_in_dark_mode_and_the_pages_are_few(show, pages):
+    tab = show(pages["study"], width=794, dark=True, media="print")
+    assert image(tab.page.screenshot(full_page=True)).getpixel((2, 2)) == (255, 255, 255)
     assert tab.evaluate("getComputedStyle(document.querySelector('nav')).display") == "none"
-    document = tab.pdf()
+    document = tab.page.pdf()
     assert document.startswith(b"%PDF")
     assert 2 <= document.count(b"/Type /Page\n") <= 8

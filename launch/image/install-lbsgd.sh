@@ -29,4 +29,4 @@ sed 's/^tensorflow_cpu==\(.*\)/&\ntensorflow==\1/' constraints.txt >"$constraint
 python3 -m venv /opt/lbsgd
 pip wheel --quiet --no-deps --wheel-dir /wheel .
 wheel=$(echo /wheel/lbsgd-*.whl)
-pip install --quiet --constraint "$constraints" "$wheel[$extras]" "${more[@]}"
+pip install --quiet --constraint "$constraints" "${wheel}[$extras]" "${more[@]}"

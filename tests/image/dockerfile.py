@@ -1,9 +1,13 @@
-"""A Dockerfile read into stages of instructions: the part of the language that this project's file uses."""
+"""The Dockerfile as stages of instructions."""
 
 import re
 import shlex
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+
+from dockerfile_parse import DockerfileParser
+
+ROOT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True)
@@ -26,51 +30,33 @@ class Instruction:
 
 @dataclass(frozen=True)
 class Stage:
-    """What FROM begins. base: an image, or another stage's name; `${NAME}` in it is not replaced yet."""
+    """What FROM begins. base: an image, or another stage's name; `${NAME}` in it is not replaced."""
 
     name: str
     base: str
     instructions: list[Instruction] = field(default_factory=list)
 
 
-def parse(text: str) -> tuple[dict[str, str], list[Stage]]:
+def read_dockerfile() -> tuple[dict[str, str], list[Stage]]:
     """The arguments before the first stage with their defaults, and the stages in order."""
     arguments: dict[str, str] = {}
     stages: list[Stage] = []
-    for instruction in instructions(text):
+    for instruction in map(_instruction, DockerfileParser(str(ROOT)).structure):
         if instruction.keyword == "FROM":
             base, _, name = instruction.arguments.partition(" AS ")
             stages.append(Stage(name or str(len(stages)), base))
-        elif stages:
+        elif instruction.keyword != "COMMENT" and stages:
             stages[-1].instructions.append(instruction)
-        else:
+        elif instruction.keyword == "ARG":
             arguments |= instruction.pairs
     return arguments, stages
 
 
-def instructions(text: str) -> Iterator[Instruction]:
-    without_comments = "\n".join(line for line in text.splitlines() if not line.startswith("#"))
-    for line in re.sub(r"\\\n\s*", "", without_comments).splitlines():
-        if line:
-            keyword, flags, arguments = re.fullmatch(r"([A-Z]+) ((?:--\S+ )*)(.+)", line).groups()
-            yield Instruction(keyword, dict(flag[2:].split("=", 1) for flag in flags.split()), arguments)
+def base_images() -> list[str]:
+    """The images that stages begin with, arguments replaced by their defaults; the names of stages are not among them."""
+    return list(dict.fromkeys(image for image in DockerfileParser(str(ROOT)).parent_images if ":" in image))
 
 
-def expand(text: str, variables: Mapping[str, str]) -> str:
-    """`text` with $NAME and ${NAME} replaced; a name that has no value is empty."""
-    return re.sub(r"\$(?:\{(\w+)\}|(\w+))", lambda match: variables.get(match[1] or match[2], ""), text)
-
-
-def ignored(path: str, patterns: list[str]) -> bool:
-    """Whether .dockerignore's patterns leave `path` out. The last that matches it, or a folder it is in, decides."""
-    parts = path.split("/")
-    above = ["/".join(parts[:count]) for count in range(1, len(parts) + 1)]
-    left_out = False
-    for pattern in patterns:
-        if any(re.fullmatch(_expression(pattern.removeprefix("!")), name) for name in above):
-            left_out = not pattern.startswith("!")
-    return left_out
-
-
-def _expression(pattern: str) -> str:
-    return "".join({"**/": "(?:.*/)?", "*": "[^/]*"}.get(piece, re.escape(piece)) for piece in re.split(r"(\*\*/|\*)", pattern))
+def _instruction(entry: dict[str, str]) -> Instruction:
+    flags, arguments = re.fullmatch(r"((?:--\S+\s+)*)(.*)", entry["value"], re.DOTALL).groups()
+    return Instruction(entry["instruction"], dict(flag[2:].split("=", 1) for flag in flags.split()), arguments)

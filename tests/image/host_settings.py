@@ -10,16 +10,18 @@ from pathlib import Path
 MOUNTED = "/mnt"
 """The folder under which a build sees those files of the host that the settings name."""
 
-PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY")
 
+def build_options(folder: Path) -> list[str]:
+    """What `podman build` is given so that pip finds its packages as it does here. A file is written to `folder`.
 
-def package_settings() -> tuple[dict[str, str], dict[Path, str]]:
-    """The variables and the mounts that make pip and apt work in a build as they do here."""
+    Mounts are seen by the steps of a build and are in none of its layers. Proxies podman hands on by itself.
+    """
     settings = pip_settings(_output(sys.executable, "-m", "pip", "config", "list"))
+    file = folder / "pip.conf"
+    file.write_text("[global]\n" + "".join(f"{name} = {mounted(value)}\n" for name, value in settings.items()))
     paths = {Path(path) for value in settings.values() for path in local_paths(value)}
-    variables = {f"PIP_{name.replace('-', '_').upper()}": mounted(value) for name, value in settings.items()}
-    proxies = {name: os.environ[name] for upper in PROXIES for name in (upper, upper.lower()) if name in os.environ}
-    return variables | proxies, {path: f"{MOUNTED}{path}" for path in with_their_files(paths)}
+    mounts = {file: "/etc/pip.conf"} | {path: f"{MOUNTED}{path}" for path in with_their_files(paths)}
+    return [f"--volume={path}:{place}:ro" for path, place in mounts.items()]
 
 
 def pip_settings(listing: str) -> dict[str, str]:
