@@ -272,7 +272,7 @@ pathlib.Path("saved").touch()
 
 def test_a_worker_that_is_to_go_lets_its_ranks_save(tmp_path):
     if shutil.which("unshare") is None or os.geteuid() != 0:
-        pytest.skip("a worker's own processes take root and unshare (Debian: util-linux)")
+        pytest.skip("a worker's processes need root and unshare")
     (tmp_path / "lbsgd").write_text(f"#!{sys.executable}\n{STAYS}")
     (tmp_path / "lbsgd").chmod(0o755)
     stops = worker_of(render(job(), {}))["lifecycle"]["preStop"]["exec"]["command"]

@@ -40,7 +40,6 @@ def test_names_are_checked(monkeypatch):
 
 
 def test_tensorboard_has_the_numbers_and_the_parameters(hostile_dir, warnings):
-    pytest.importorskip("tensorboardX", reason="needs lbsgd[tensorboard]")
     log = open_loggers(parse_loggers("tensorboard, tensorboard"), hostile_dir, FACTS, 0, warnings.append)
     log_some(log, range(10))
     log.log("bad_sample", {"step": 3, "name": "x.JPEG"})
@@ -72,7 +71,8 @@ def scalars(content: bytes) -> dict[str, dict[int, float]]:
 
 
 def test_mlflow_has_the_numbers_and_goes_on_with_its_run(tmp_path, warnings, monkeypatch):
-    mlflow = pytest.importorskip("mlflow", reason="needs lbsgd[mlflow]")
+    import mlflow
+
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     folder = tmp_path / "it's a run"
     folder.mkdir()
@@ -108,7 +108,6 @@ class Hanging(Broken):
 
 
 def test_a_sink_that_fails_says_so_once_and_the_others_go_on(tmp_path, warnings, monkeypatch):
-    pytest.importorskip("tensorboardX", reason="needs lbsgd[tensorboard]")
     monkeypatch.setattr(loggers, "_MLflow", Broken)
     log = open_loggers(("mlflow", "tensorboard"), tmp_path, FACTS, 0, warnings.append)
     log_some(log, range(10))
@@ -122,7 +121,6 @@ def test_a_sink_that_fails_says_so_once_and_the_others_go_on(tmp_path, warnings,
 
 def test_a_sink_that_cannot_be_opened_holds_nothing_up(tmp_path, warnings):
     (tmp_path / "run").write_text("a file where the folder should be")
-    pytest.importorskip("tensorboardX", reason="needs lbsgd[tensorboard]")
     log = open_loggers(("tensorboard",), tmp_path / "run", FACTS, 0, warnings.append)
     log_some(log, range(3))
     log.close("failed")

@@ -22,7 +22,6 @@ def test_state_dict_is_torchvisions_name_for_name(name):
 
 @pytest.mark.parametrize("name", TORCHVISION)
 def test_torch_network_is_torchvisions_name_for_name_in_order(name):
-    pytest.importorskip("torch")
     from lbsgd.backends.torch.network import ResidualNetwork
 
     state = ResidualNetwork(describe(name, 1000)).state_dict()

@@ -285,7 +285,6 @@ def test_the_same_number_of_workers_goes_before_a_later_run(tmp_path):
 
 @pytest.mark.parametrize("kind", ["steps", "cosine", "constant"])
 def test_the_plot_is_a_picture(tmp_path, kind):
-    pytest.importorskip("matplotlib")
     path = tmp_path / "lr.png"
     run_plan("--np", "256", "--samples", str(IMAGENET), "--set", f"decay.kind={kind}", "--plot", str(path))
     assert path.read_bytes().startswith(b"\x89PNG")
@@ -293,7 +292,6 @@ def test_the_plot_is_a_picture(tmp_path, kind):
 
 @pytest.mark.parametrize("name", ["lr.nothing", "nowhere/lr.png"])
 def test_a_plot_that_cannot_be_written_is_explained(tmp_path, name):
-    pytest.importorskip("matplotlib")
     with pytest.raises(UsageError, match="cannot draw to"):
         run_plan("--samples", "1000", "--plot", str(tmp_path / name))
 

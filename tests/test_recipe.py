@@ -32,7 +32,9 @@ def test_goyal2017_is_the_paper():
 
 
 def test_demo_normalizes_by_the_digits():
-    digits = pytest.importorskip("sklearn.datasets").load_digits().images / 16
+    from sklearn.datasets import load_digits
+
+    digits = load_digits().images / 16
     images = load_recipe("demo").images
     assert images.mean == pytest.approx([digits.mean()] * 3, abs=5e-5)
     assert images.std == pytest.approx([digits.std()] * 3, abs=5e-5)

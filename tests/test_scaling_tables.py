@@ -116,7 +116,6 @@ def picture(content, folder):
 )
 @pytest.mark.filterwarnings("error")
 def test_the_picture_has_a_line_a_framework(tmp_path, gpus, frameworks, failed):
-    pytest.importorskip("matplotlib")
     image = picture(study(tmp_path / "study", *failed, gpus=gpus, frameworks=frameworks, baseline=min(gpus)), tmp_path)
     assert image.size == (1500, 660)
     colours = {colour for _, colour in image.getcolors(1 << 20)}
@@ -126,5 +125,4 @@ def test_the_picture_has_a_line_a_framework(tmp_path, gpus, frameworks, failed):
 
 @pytest.mark.filterwarnings("error")
 def test_nothing_measured_is_a_picture_too(tmp_path):
-    pytest.importorskip("matplotlib")
     assert picture(study(tmp_path / "study", ("torch", 2), gpus=(2,), baseline=2), tmp_path).size == (1500, 660)
