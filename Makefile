@@ -5,6 +5,7 @@ FRAMEWORK ?= torch
 NP ?= 2
 
 export PATH := $(abspath $(VENV))/bin:$(PATH)
+TYPED := build/typed
 PIP_INSTALL := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .PHONY: setup developer train test test-fast test-slow test-cluster image-check gpu-kit gpu-rehearsal lint format benchmark clean
@@ -59,9 +60,15 @@ test-cluster: developer
 image-check: developer
 	python -m tests.image.check
 
-lint: developer
+lint: developer $(TYPED)
 	ruff check .
 	ruff format --check .
+	cd $(TYPED) && mypy --config-file ../../pyproject.toml
+	codespell
+
+# The package as it is imported: mypy does not know what setup.cfg maps.
+$(TYPED): $(wildcard lbsgd/*) setup.cfg
+	@rm -rf $@ && mkdir -p $@/lbsgd && ln -s $(abspath $(filter-out %/__pycache__,$(wildcard lbsgd/*)) backends launch) $@/lbsgd/
 
 format: developer
 	ruff check --fix .

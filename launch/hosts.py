@@ -187,10 +187,13 @@ def _slurm_slots(environment: Mapping[str, str], nodes: int) -> tuple[list[int],
 
 def _count(text: str) -> int:
     """A number, "8", or numbers of several types, "a100:6,v100:2"."""
-    matches = [re.fullmatch(r"(?:[\w.-]+:)?([1-9]\d*)", item) for item in text.split(",")]
-    if not all(matches):
-        raise ValueError("it is not NUMBER or TYPE:NUMBER")
-    return sum(int(match[1]) for match in matches)
+    counts = []
+    for item in text.split(","):
+        match = re.fullmatch(r"(?:[\w.-]+:)?([1-9]\d*)", item)
+        if not match:
+            raise ValueError("it is not NUMBER or TYPE:NUMBER")
+        counts.append(int(match[1]))
+    return sum(counts)
 
 
 def _counts(nodes: int, text: str) -> list[int]:

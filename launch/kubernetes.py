@@ -96,13 +96,15 @@ def to_yaml(manifest: Mapping[str, Any]) -> str:
     import yaml
 
     class Dumper(yaml.SafeDumper):
-        """Writes texts of several lines as blocks."""
+        """Writes texts of several lines as blocks, and what is the same as often as it occurs."""
+
+        def ignore_aliases(self, data: Any) -> bool:
+            return True
 
     def text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
         return dumper.represent_scalar("tag:yaml.org,2002:str", value, style="|" if "\n" in value else None)
 
     Dumper.add_representer(str, text)
-    Dumper.ignore_aliases = lambda *_: True
     return yaml.dump(manifest, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=1000)
 
 

@@ -20,7 +20,7 @@ class GradientAllreduce:
                 parameter.register_post_accumulate_grad_hook(lambda p, name=name: self._start(name, p))
 
     def _start(self, name: str, parameter: Tensor) -> None:
-        if self.armed:
+        if self.armed and parameter.grad is not None:
             self._handles.append(hvd.allreduce_async_(contiguous_view(parameter.grad), name=f"gradient.{name}", op=hvd.Average))
 
     def wait(self) -> None:

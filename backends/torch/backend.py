@@ -45,13 +45,15 @@ class TorchBackend(Backend):
         self.dtype = PRECISIONS[spec.recipe.precision]
         self.memory_format = torch.channels_last if spec.channels_last else torch.contiguous_format
 
-        self.network = build_network(spec).to(self.device, memory_format=self.memory_format)
+        self.network = build_network(spec)
+        self.network.to(self.device).to(memory_format=self.memory_format)  # type: ignore[call-overload]  # torch documents it
         self.statistics = SharedStatistics(self.network, spec.accumulate)
         self.optimizer = Optimizer(self.network, spec)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
         self.allreduce = GradientAllreduce(self.network if spec.world.size > 1 else None)
         self.mean = torch.tensor(spec.recipe.images.mean, device=self.device).view(1, 3, 1, 1)
         self.deviation = torch.tensor(spec.recipe.images.std, device=self.device).view(1, 3, 1, 1)
+        self.pixels: Callable[[Tensor], Tensor] = self._pixels
         self.compiled = spec.compile == "on" or (spec.compile == "auto" and self.device.type == "cuda")
         if self.compiled:
             self._compile()
@@ -62,14 +64,14 @@ class TorchBackend(Backend):
 
     def _compile(self) -> None:
         """Compile what one virtual worker does, in parts: an allreduce can start as soon as its part's backward has ended."""
-        self._pixels = torch.compile(self._pixels, dynamic=False)
+        self.pixels = torch.compile(self._pixels, dynamic=False)
         if isinstance(self.network, ResidualNetwork):
             self.network.compile_parts()
         else:
             self.network.compile(dynamic=False)
 
     def train_step(self, images: np.ndarray, labels: np.ndarray, learning_rate: float, communicate: bool = True) -> Tensor:
-        images, labels = torch.from_numpy(images), torch.from_numpy(labels)
+        pixels, truth = torch.from_numpy(images), torch.from_numpy(labels)
         self.network.train()
         count, n = self.spec.accumulate, self.spec.recipe.batch_per_worker
         losses = torch.zeros((), device=self.device)
@@ -77,7 +79,7 @@ class TorchBackend(Backend):
             share = slice(index * n, (index + 1) * n)
             self.allreduce.armed = communicate and self.spec.world.size > 1 and index == count - 1
             with self.statistics.turn(index):
-                loss = self._loss(images[share], labels[share]) / count
+                loss = self._loss(pixels[share], truth[share]) / count
                 self.scaler.scale(loss).backward()
             losses += loss.detach()
         self.allreduce.wait()
@@ -90,7 +92,7 @@ class TorchBackend(Backend):
         return functional.cross_entropy(logits, self._on_device(labels), label_smoothing=self.spec.recipe.label_smoothing)
 
     def _logits(self, images: Tensor) -> Tensor:
-        x = self._pixels(self._on_device(images))
+        x = self.pixels(self._on_device(images))
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             return self.network(x).float()
 
@@ -101,7 +103,7 @@ class TorchBackend(Backend):
 
     def _on_device(self, tensor: Tensor) -> Tensor:
         """The tensor on this replica's device. A GPU copies on a stream of its own while it computes the step before."""
-        if tensor.device == self.device:
+        if self.copies is None:
             return tensor
         with torch.cuda.stream(self.copies):
             copied = tensor.to(self.device, non_blocking=True)
@@ -125,7 +127,7 @@ class TorchBackend(Backend):
         with torch.compiler.set_stance("force_eager"):  # compiling for evaluation takes longer than it saves
             logits = self._logits(torch.from_numpy(images))[:valid]
         truth = self._on_device(torch.from_numpy(labels))[:valid]
-        wrong = (logits.argmax(1) != truth).sum().item()
+        wrong = int((logits.argmax(1) != truth).sum())
         return wrong, functional.cross_entropy(logits, truth, reduction="sum").item()
 
     def gradient_exchange(self) -> tuple[int, Callable[[], None]]:

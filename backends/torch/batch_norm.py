@@ -17,7 +17,9 @@ class SharedStatistics:
 
     def __init__(self, network: nn.Module, count: int) -> None:
         norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
-        self.running = [statistic for norm in norms for statistic in (norm.running_mean, norm.running_var)]
+        self.running = [
+            statistic for norm in norms for statistic in (norm.running_mean, norm.running_var) if statistic is not None
+        ]
         self._count = count
         self._before = [torch.empty_like(statistic) for statistic in self.running] if count > 1 else []
         if count > 1:

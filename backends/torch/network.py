@@ -1,5 +1,7 @@
 """A described network as a torch module whose state dict has torchvision's names."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -40,6 +42,7 @@ class ResidualNetwork(nn.Module):
         stages: dict[str, list[Block]] = {}
         for block in network.blocks:
             stages.setdefault(block.name.partition(".")[0], []).append(block)
+        self.stem: Callable[[Tensor], Tensor] = self._stem
         self.stages = list(stages)
         for name, blocks in stages.items():
             self.add_module(name, nn.Sequential(*(Residual(block) for block in blocks)))
@@ -47,7 +50,7 @@ class ResidualNetwork(nn.Module):
 
     def compile_parts(self) -> None:
         """Compile the stem and each stage by itself, forward and backward."""
-        self._stem = torch.compile(self._stem, dynamic=False)
+        self.stem = torch.compile(self._stem, dynamic=False)
         for stage in self.stages:
             self.get_submodule(stage).compile(dynamic=False)
 
@@ -55,7 +58,7 @@ class ResidualNetwork(nn.Module):
         return self.pool(torch.relu_(self.bn1(self.conv1(x))))
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self._stem(x)
+        x = self.stem(x)
         for stage in self.stages:
             x = self.get_submodule(stage)(x)
         return self.fc(x.mean((2, 3)))

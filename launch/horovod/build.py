@@ -188,13 +188,22 @@ def compile_wheel(source: Path, folder: Path, variables: Mapping[str, str], log:
     # What the user set for a build by hand would contradict the cache entry's name.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("HOROVOD_")}
     options = ["--verbose", "--no-index", "--no-build-isolation", "--no-deps", "--no-cache-dir", "--wheel-dir", str(folder)]
-    output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "errors": "replace"}
-    with log.open("w") as file:
-        process = subprocess.Popen([*PIP, "wheel", *options, str(source)], env=environment | variables, **output)
-        for text in process.stdout:
+    command = [*PIP, "wheel", *options, str(source)]
+    with (
+        log.open("w") as file,
+        subprocess.Popen(
+            command,
+            env={**environment, **variables},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        ) as process,
+    ):
+        for text in process.stdout or ():
             file.write(text)
             line(text)
-    if process.wait() != 0:
+    if process.returncode != 0:
         raise EnvironmentNotReady(f"Horovod did not compile; the log is {log}\n{first_error(log.read_text().splitlines())}")
     return next(folder.glob("*.whl"))
 

@@ -48,7 +48,8 @@ def find_cuda(frameworks: tuple[str, ...], operations: str, missing: list[str]) 
     if operations == "cpu" or (operations == "auto" and not any(cuda_versions.values())):
         return None, []
     obstacles = framework_obstacles(cuda_versions)
-    cuda = None if obstacles else find_toolkit_and_nccl(next(iter(cuda_versions.values())), obstacles)
+    wanted = next(iter(cuda_versions.values()), None)
+    cuda = None if obstacles or wanted is None else find_toolkit_and_nccl(wanted, obstacles)
     if cuda is not None:
         return cuda, []
     if operations == "nccl" or gpu_present():
@@ -59,9 +60,12 @@ def find_cuda(frameworks: tuple[str, ...], operations: str, missing: list[str]) 
 
 def framework_cuda(name: str) -> str | None:
     """The CUDA version that an installed framework was built for, read from constants in its wheel."""
+    wheel = installed(name)
+    if wheel is None:
+        return None
     if name == "torch":
-        return runpy.run_path(str(installed(name).locate_file("torch/version.py")))["cuda"]
-    constants = runpy.run_path(str(installed(name).locate_file("tensorflow/python/platform/build_info.py")))
+        return runpy.run_path(str(wheel.locate_file("torch/version.py")))["cuda"]
+    constants = runpy.run_path(str(wheel.locate_file("tensorflow/python/platform/build_info.py")))
     return constants["build_info"].get("cuda_version")
 
 
@@ -75,31 +79,35 @@ def framework_obstacles(cuda_versions: dict[str, str | None]) -> list[str]:
 
 def find_toolkit_and_nccl(wanted: str, obstacles: list[str]) -> Cuda | None:
     """The toolkit for CUDA `wanted` and an NCCL; what is not there is appended to `obstacles`."""
-    home, version = find_toolkit() or (None, None)
-    nccl = find_nccl(wanted, home)
-    if home is None:
+    toolkit = find_toolkit()
+    nccl = find_nccl(wanted, toolkit[0] if toolkit else None)
+    if toolkit is None:
         obstacles.append(f"no nvcc: install the CUDA {major(wanted)} toolkit and set CUDA_HOME to its folder")
-    elif major(version) != major(wanted):
-        obstacles.append(f"the toolkit in {home} is CUDA {version}, the frameworks are CUDA {wanted}: set CUDA_HOME")
+    elif major(toolkit[1]) != major(wanted):
+        obstacles.append(f"the toolkit in {toolkit[0]} is CUDA {toolkit[1]}, the frameworks are CUDA {wanted}: set CUDA_HOME")
     if nccl is None:
         obstacles.append(f"no NCCL: pip install nvidia-nccl-cu{major(wanted)}")
-    return None if obstacles else Cuda(version, home, nccl, architectures())
+    if obstacles or toolkit is None or nccl is None:
+        return None
+    home, version = toolkit
+    return Cuda(version, home, nccl, architectures())
 
 
 def find_toolkit() -> tuple[Path, str] | None:
     """Folder and version of the CUDA toolkit: $CUDA_HOME, the nvcc on PATH, or /usr/local/cuda."""
     named = [os.environ[name] for name in ("HOROVOD_CUDA_HOME", "CUDA_HOME") if name in os.environ]
     candidates = [f"{home}/bin/nvcc" for home in named] + ["nvcc", "/usr/local/cuda/bin/nvcc"]
-    nvcc = next(filter(None, map(shutil.which, candidates)), None)
-    if nvcc is None:
+    found = next(filter(None, map(shutil.which, candidates)), None)
+    if found is None:
         return None
     # nvcc itself says where its toolkit is: the one on PATH may be a link, or a script that starts another.
-    nvcc = Path(nvcc).resolve()
+    nvcc = Path(found).resolve()
     said = subprocess.run([nvcc, "--dryrun", "-x", "cu", os.devnull], capture_output=True, text=True).stderr
     version = subprocess.run([nvcc, "--version"], capture_output=True, text=True).stdout
     top = re.search(r"^#\$ TOP=(.+)$", said, re.MULTILINE)
     home = Path(top[1].strip()) if top else nvcc.parent.parent
-    return home.resolve(), re.search(r"release (\d+\.\d+)", version)[1]
+    release = re.search(r"release (\d+\.\d+)", version)
+    return (home.resolve(), release[1]) if release else None
 
 
 def find_nccl(cuda: str, cuda_home: Path | None) -> Nccl | None:
@@ -120,14 +128,14 @@ def find_nccl(cuda: str, cuda_home: Path | None) -> Nccl | None:
 def pip_nccl(cuda: str) -> Path | None:
     """The folder of the NCCL that pip installed, wherever this interpreter finds its packages: a venv may lie upon another."""
     try:
-        return Path(metadata.distribution(f"nvidia-nccl-cu{major(cuda)}").locate_file("nvidia/nccl"))
+        return Path(str(metadata.distribution(f"nvidia-nccl-cu{major(cuda)}").locate_file("nvidia/nccl")))
     except metadata.PackageNotFoundError:
         return None
 
 
 def nccl_version(header: Path) -> str:
-    numbers = [re.search(rf"#define NCCL_{part}\s+(\d+)", header.read_text())[1] for part in ("MAJOR", "MINOR", "PATCH")]
-    return ".".join(numbers)
+    numbers = dict(re.findall(r"#define NCCL_(MAJOR|MINOR|PATCH)\s+(\d+)", header.read_text()))
+    return ".".join(numbers[part] for part in ("MAJOR", "MINOR", "PATCH"))
 
 
 def gpu_present() -> bool:

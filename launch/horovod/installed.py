@@ -99,7 +99,7 @@ def inspect_horovod() -> InstalledHorovod | None:
     distribution = horovod_distribution()
     if distribution is None:
         return None
-    folder = Path(distribution.locate_file("horovod"))
+    folder = Path(str(distribution.locate_file("horovod")))
     versions = read_json(folder / "metadata.json") or {}
     built_for = {
         name: versions.get(framework.built_as, UNKNOWN) for name, framework in FRAMEWORKS.items() if has_library(folder, name)
@@ -122,5 +122,5 @@ def require_horovod(framework: str) -> None:
     horovod = horovod_distribution()
     if horovod is None:
         raise EnvironmentNotReady("Horovod is not installed; run `lbsgd horovod build`")
-    if not has_library(Path(horovod.locate_file("horovod")), framework):
+    if not has_library(Path(str(horovod.locate_file("horovod"))), framework):
         raise EnvironmentNotReady(f"Horovod {horovod.version} was built without {framework}; run `lbsgd horovod build`")

@@ -40,7 +40,7 @@ class ProgressLines:
         self.write("building Horovod (some minutes)")
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         pass
 
     def line(self, line: str) -> None:
@@ -67,7 +67,7 @@ class ProgressBar:
         self.bar.start()
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self.bar.stop()
 
     def line(self, line: str) -> None:

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from typing import Any
 
 from lbsgd.errors import EnvironmentNotReady
 from lbsgd.launch.horovod.installed import InstalledHorovod, inspect_horovod, installed_frameworks
@@ -10,7 +11,7 @@ from lbsgd.launch.horovod.toolchain import output_of, recognize_mpi
 FEATURES = {"mpi": "MPI", "gloo": "Gloo", "nccl": "NCCL", "cuda": "CUDA"}
 
 
-def examine(verify: Callable[[str], dict], only: tuple[str, ...] = ()) -> dict[str, object]:
+def examine(verify: Callable[[str], dict], only: tuple[str, ...] = ()) -> dict[str, Any]:
     """All that `check` knows, as JSON values; `problems` is empty when this environment is ready.
 
     verify: reduces tensors with a framework and reports, or raises EnvironmentNotReady.
@@ -20,8 +21,8 @@ def examine(verify: Callable[[str], dict], only: tuple[str, ...] = ()) -> dict[s
     frameworks = {name: v for name, v in installed_frameworks().items() if not only or name in only}
     problems = static_problems(horovod, frameworks)
     reports: dict[str, dict] = {}
-    for name in frameworks if horovod else ():
-        if name in horovod.built_for:
+    for name in frameworks:
+        if horovod and name in horovod.built_for:
             try:
                 reports[name] = verify(name)
             except EnvironmentNotReady as error:

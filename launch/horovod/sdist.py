@@ -185,7 +185,9 @@ def verify(sdist: Path) -> None:
 def unpack(sdist: Path, folder: Path) -> Path:
     """Unpack a verified sdist under `folder` and return the source's folder."""
     # Python before 3.11.4, such as Debian 12's, has no filters; a file that is verified needs none.
-    options = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
     with tarfile.open(sdist) as archive:
-        archive.extractall(folder, **options)
+        if hasattr(tarfile, "data_filter"):
+            archive.extractall(folder, filter="data")
+        else:
+            archive.extractall(folder)
     return folder / SDIST.removesuffix(".tar.gz")

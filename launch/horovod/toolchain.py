@@ -63,7 +63,7 @@ def inspect_toolchain(only: tuple[str, ...], operations: str) -> Toolchain:
     check_cmake_and_make(missing)
     mpi = find_mpi(missing)
     cuda, warnings = find_cuda(tuple(frameworks), operations, missing)
-    if missing:
+    if missing or mpi is None or compiler is None:
         raise EnvironmentNotReady("Horovod cannot be built here:\n" + "\n".join(f"  - {line}" for line in missing))
     return Toolchain(frameworks, mpi, compiler, cuda, tuple(warnings))
 

@@ -149,9 +149,9 @@ def require_right(rows: list["Measurement"]) -> None:
     """Raise LbsgdError unless every sum that was checked is exact."""
     wrong = [row for row in rows if row.wrong]
     if wrong:
-        first = wrong[0]
+        first, count = wrong[0], sum(row.wrong or 0 for row in wrong)
         raise LbsgdError(
-            f"{sum(row.wrong for row in wrong):,} elements are not the sum, first through {first.through} at {first.bytes:,} "
+            f"{count:,} elements are not the sum, first through {first.through} at {first.bytes:,} "
             "bytes: MPI, Horovod, the network or a rank's memory is broken; do not train on these ranks"
         )
 

@@ -70,7 +70,8 @@ def index(folder: Path, force: bool, as_json: bool) -> None:
     from lbsgd.data.index_cache import shared_path, write_index
     from lbsgd.data.stored import find_stored
 
-    facts, lines = {"folder": str(folder)}, []
+    facts: dict[str, object] = {"folder": str(folder)}
+    lines = []
     for name, split in find_stored(folder).items():
         made, built = write_index(split, build_index, force=force)
         facts[name] = {

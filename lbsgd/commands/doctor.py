@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lbsgd.commands.options import POSITIVE, framework_option, runs_option
-from lbsgd.commands.ranks import Ranks, hosts_options
+from lbsgd.commands.ranks import ALL_SLOTS, Ranks, hosts_options
 from lbsgd.errors import EnvironmentNotReady, UsageError
 
 if TYPE_CHECKING:
@@ -79,9 +79,9 @@ def doctor(
         "keep_checkpoints": keep_checkpoints,
         "timeout": timeout,
     }
-    if launched():
+    if found := launched():
         ctx.color = False  # mpirun gives ranks a terminal, even when its own output is a file
-        ctx.exit(_as_rank(ranks, as_json, about))
+        ctx.exit(_as_rank(found, ranks, as_json, about))
     ctx.exit(_report(_examine(ranks, about), as_json))
 
 
@@ -90,28 +90,27 @@ def _examine(ranks: Ranks, about: dict) -> "list[Finding]":
     from lbsgd.doctor.request import Request
 
     allocation = ranks.allocation()
-    np = ranks.np
-    if np is None:
-        np = RANKS_ALONE if allocation.is_local and allocation.of == "CPU cores" else allocation.total
+    alone = ranks.np is None and allocation.is_local and allocation.of == "CPU cores"
+    np = RANKS_ALONE if alone else ranks.count(allocation)
     request = Request(allocation=allocation, np=np, launched=False, **about)
     _say(request)
     return examine(request)
 
 
-def _as_rank(ranks: Ranks, as_json: bool, about: dict) -> int:
+def _as_rank(found: tuple[str, int], ranks: Ranks, as_json: bool, about: dict) -> int:
     """Be one rank of those that examine themselves; the exit code."""
     from lbsgd.doctor import as_rank, meeting
     from lbsgd.doctor.rank import is_speaker, time_limit
     from lbsgd.doctor.request import Request
-    from lbsgd.ranks.world import connect, launched
+    from lbsgd.ranks.world import connect
 
-    launcher, started = launched()
+    launcher, started = found
     try:
         with time_limit(about["timeout"], f"the meeting of the {started} ranks that {launcher} started"):
             world = connect()
     except EnvironmentNotReady as error:
         return _report([meeting.alone(str(error))], as_json) if is_speaker() else error.exit_code
-    if ranks.np not in (None, world.size):
+    if ranks.np not in (None, ALL_SLOTS, world.size):
         raise UsageError(f"--np {ranks.np}, but {launcher} started {world.size} ranks; leave --np out under a launcher")
     request = Request(allocation=as_rank.allocation_of(world), np=world.size, launched=True, **about)
     if world.is_first:

@@ -80,7 +80,7 @@ def _prepare(
         )
     spec = ReplicaSpec(recipe=recipe, classes=len(classes), world=world)
     backend = together(world, lambda: load(framework or made.about["framework"], spec))
-    together(world, lambda: backend.import_state(made.state) if world.is_first else None)
+    together(world, lambda: made.hand_over(backend))
     backend.broadcast()
     about = {
         "checkpoint": str(made.path),

@@ -4,7 +4,7 @@ import json
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -130,7 +130,7 @@ def _batch_job(
     tasks_per_node: int | None,
     exclusive: bool,
     more: tuple[str, ...],
-    start: str,
+    start: Literal["mpirun", "srun", "none"],
     setup: tuple[str, ...],
     **options: Any,
 ) -> "BatchJob":

@@ -126,10 +126,10 @@ def _count_ranks(ranks: Ranks) -> int:
 
 def _count(data: str | None, samples: int | None, classes: int) -> tuple[int, int]:
     """The numbers of training images and of classes."""
-    if (data is None) == (samples is None):
-        raise UsageError("give either --samples N or --data DIR: the number of training images decides the iterations")
-    if samples is not None:
+    if samples is not None and data is None:
         return samples, classes
+    if data is None or samples is not None:
+        raise UsageError("give either --samples N or --data DIR: the number of training images decides the iterations")
     from lbsgd.data import open_dataset
 
     train = open_dataset(data).train

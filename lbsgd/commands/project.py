@@ -222,7 +222,7 @@ def _band(band: "ErrorBand", *, calibrated: bool) -> str:
 
 
 def _text(predictions: "list[Prediction]", assumptions: list[str], band: str, baseline_gpus: int) -> str:
-    cells = [("GPUs", "step ms", "efficiency", "waiting ms", "exposed ms", "bottleneck")]
+    cells: list[tuple[str, ...]] = [("GPUs", "step ms", "efficiency", "waiting ms", "exposed ms", "bottleneck")]
     for gpus, step, efficiency in predictions:
         milliseconds = [f"{seconds * 1e3:.1f}" for seconds in (step.total, step.waiting, step.exposed)]
         cells.append((f"{gpus}", milliseconds[0], f"{efficiency:.1%}", *milliseconds[1:], step.bottleneck))

@@ -139,8 +139,14 @@ def job_of(ranks: Ranks, command: tuple[str, ...], **details: Any) -> "Job":
     np = ranks.count(allocation)
     if not ranks.oversubscribe:
         require(allocation, np)
-    where = {"hosts": allocation.hosts(np), "interface": ranks.interface, "oversubscribe": ranks.oversubscribe}
-    return Job(np=np, command=command, **where, **details)
+    return Job(
+        np=np,
+        command=command,
+        hosts=allocation.hosts(np),
+        interface=ranks.interface,
+        oversubscribe=ranks.oversubscribe,
+        **details,
+    )
 
 
 def _start_ranks(ranks: Ranks) -> int:

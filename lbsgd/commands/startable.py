@@ -32,10 +32,14 @@ def require_startable(words: Sequence[str]) -> None:
 
 def parse(words: Sequence[str]) -> click.Context:
     """What the running command line would make of `words`, down to the subcommand. Raises click.UsageError as it would."""
-    name, command, rest, parent = "lbsgd", click.get_current_context().find_root().command, list(words), None
+    name, command, rest = "lbsgd", click.get_current_context().find_root().command, list(words)
+    parent: click.Context | None = None
     while isinstance(command, click.Group) and rest and not rest[0].startswith("-"):
         parent = click.Context(command, parent=parent, info_name=name)
-        name, command, rest = command.resolve_command(parent, rest)
+        _, found, arguments = command.resolve_command(parent, rest)
+        if found is None:
+            break
+        name, command, rest = rest[0], found, arguments
     return command.make_context(name, rest, parent=parent)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from lbsgd.data.source import Crop, Source
+from lbsgd.data.source import Crop, ImageReader
 from lbsgd.policy.philox import Purpose, uniforms
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ LEAST_SMOOTHED = 1.2
 """Shrinking by less, smoothing would change a grey level or less."""
 
 
-def training_image(source: Source, index: int, settings: "Images", *, seed: int, epoch: int) -> np.ndarray:
+def training_image(source: ImageReader, index: int, settings: "Images", *, seed: int, epoch: int) -> np.ndarray:
     """Sample `index` as it looks in this epoch: uint8 [size, size, 3].
 
     kind "imagenet": scale and aspect ratio augmentation (Szegedy et al. 2015; paper, section 5.1). kind
@@ -47,7 +47,7 @@ def training_draws(index: int, settings: "Images", *, seed: int, epoch: int) -> 
     return settings.flip and flip < 0.5, draws
 
 
-def evaluation_image(source: Source, index: int, settings: "Images") -> np.ndarray:
+def evaluation_image(source: ImageReader, index: int, settings: "Images") -> np.ndarray:
     """Image `index` as it is evaluated: uint8 [size, size, 3].
 
     kind "imagenet": the short side resized to `evaluation_resize`, then the central crop. kind "small":
@@ -57,7 +57,8 @@ def evaluation_image(source: Source, index: int, settings: "Images") -> np.ndarr
     if settings.kind == "small":
         return read_square(source, index, size)
     pixels = source.read(index, lambda height, width: whole(height, width, *scaled(height, width, short)))
-    return central(resize(pixels, *scaled(*pixels.shape[:2], short)), size)
+    height, width, _ = pixels.shape
+    return central(resize(pixels, *scaled(height, width, short)), size)
 
 
 def random_crop(height: int, width: int, settings: "Images", draws: list[float]) -> Crop:
@@ -86,7 +87,7 @@ def nearest_crop(height: int, width: int, settings: "Images") -> Crop:
     return Crop((height - down) // 2, (width - across) // 2, down, across, settings.size, settings.size)
 
 
-def read_square(source: Source, index: int, size: int) -> np.ndarray:
+def read_square(source: ImageReader, index: int, size: int) -> np.ndarray:
     """All of an image, stretched to size x size where it has another size."""
     return resize(source.read(index, lambda height, width: whole(height, width, size, size)), size, size)
 
@@ -128,7 +129,7 @@ def _smoothing(factor: float) -> np.ndarray:
 def shift(pixels: np.ndarray, padding: int, vertical: float, horizontal: float) -> np.ndarray:
     """The image moved by up to `padding` pixels each way; draws in [0, 1). What is uncovered is black."""
     height, width, _ = pixels.shape
-    padded = cv2.copyMakeBorder(pixels, *[padding] * 4, cv2.BORDER_CONSTANT)
+    padded = cv2.copyMakeBorder(pixels, padding, padding, padding, padding, cv2.BORDER_CONSTANT)
     top, left = int(vertical * (2 * padding + 1)), int(horizontal * (2 * padding + 1))
     return padded[top : top + height, left : left + width]
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 
 @dataclass(frozen=True)
@@ -55,18 +56,18 @@ class Index:
     def of(
         cls,
         classes: Sequence[str],
-        labels: Sequence[int],
+        labels: ArrayLike,
         names: Iterable[str],
-        sizes: Sequence[int],
+        sizes: ArrayLike,
         shards: Sequence[str] = (),
-        shard_of: Sequence[int] = (),
-        offsets: Sequence[int] = (),
+        shard_of: ArrayLike = (),
+        offsets: ArrayLike = (),
     ) -> "Index":
         """The index of these columns, digest included."""
-        labels, sizes, names = np.asarray(labels, np.int64), np.asarray(sizes, np.int64), Names.of(names)
-        digest = content_digest(classes, labels, names, sizes)
+        columns = np.asarray(labels, np.int64), Names.of(names), np.asarray(sizes, np.int64)
+        digest = content_digest(classes, *columns)
         places = np.asarray(shard_of, np.int32), np.asarray(offsets, np.int64)
-        return cls(tuple(classes), labels, names, sizes, digest, tuple(shards), *places)
+        return cls(tuple(classes), *columns, digest, tuple(shards), *places)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -76,6 +77,6 @@ def content_digest(classes: Sequence[str], labels: np.ndarray, names: Names, siz
     """sha256 in hex of the classes and of each sample's name, label and encoded size, in their order."""
     digest = hashlib.sha256(json.dumps([len(labels), *classes]).encode())
     for column in (labels, sizes, names.ends):
-        digest.update(np.ascontiguousarray(column, "<i8"))
-    digest.update(names.text)
+        digest.update(np.ascontiguousarray(column, "<i8").data)
+    digest.update(names.text.data)
     return digest.hexdigest()

@@ -183,5 +183,5 @@ def _checksum(text: str, columns: dict[str, np.ndarray]) -> str:
     checksum = hashlib.sha256(text.encode())
     for name, column in sorted(columns.items()):
         checksum.update(f"{name} {column.dtype}".encode())
-        checksum.update(column)
+        checksum.update(column.data)
     return checksum.hexdigest()

@@ -55,7 +55,7 @@ def find_splits(root: Path) -> tuple[Split, Split]:
     train = _folder(root, ("train",)) or _side_by_side(root, "train")
     validation = _folder(root, VALIDATION_FOLDERS) or _side_by_side(root, "val")
     missing = [f"{name}/" for name, split in (("train", train), ("val", validation)) if split is None]
-    if missing:
+    if train is None or validation is None:
         needed = "it needs train/<class>/ and val/<class>/ folders, or tar or TFRecord shards of both"
         raise DataError(f"{str(root)!r} has no {' and no '.join(missing)}; {needed}")
     for split in (train, validation):
@@ -69,7 +69,7 @@ def _require_complete(split: Split) -> None:
         raise DataError(f"{str(split.root)!r} is a pack that was not finished; run the same `lbsgd data pack` again")
 
 
-def some(names: Sequence[str]) -> str:
+def some(names: Sequence[object]) -> str:
     """Up to three names, and how many more there are."""
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return ", ".join(map(repr, names[:3])) + more

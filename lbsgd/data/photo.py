@@ -11,12 +11,15 @@ some as large as 2592 x 3888 (M. Ehrlich, "Compression in the ImageNet Dataset",
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import cv2
 import numpy as np
 import simplejpeg
 
 from lbsgd.policy.philox import Purpose, uniforms, words
+
+Option = TypeVar("Option")
 
 SPLITS = ("train", "val")
 
@@ -75,7 +78,7 @@ class _Stream:
     def between(self, low: float, high: float) -> float:
         return low + (high - low) * self.number()
 
-    def choice(self, options: Sequence) -> object:
+    def choice(self, options: Sequence[Option]) -> Option:
         return options[int(self.number() * len(options))]
 
     def noise(self, count: int) -> np.ndarray:
@@ -100,7 +103,7 @@ class _Style:
 
 def _style(stream: _Stream) -> _Style:
     return _Style(
-        palette=[tuple(stream.between(40, 215) for _ in range(3)) for _ in range(3)],
+        palette=[(stream.between(40, 215), stream.between(40, 215), stream.between(40, 215)) for _ in range(3)],
         corners=stream.choice((0, 0, 3, 4, 5)),
         exponent=stream.between(1.0, 1.3),
         stretch=2 ** stream.between(0, 1.5),
@@ -126,7 +129,7 @@ def _paint(height: int, width: int, style: _Style, stream: _Stream) -> np.ndarra
     grains = stream.noise(height * width)
     grain = _octaves(height, round(width / style.stretch), 1, exponent, grains)
     tint = _octaves(height // 2, width // 2, 3, exponent, grains)
-    noise = cv2.merge([_stretched(grain, height, width)] * 3)
+    noise: np.ndarray = cv2.merge([_stretched(grain, height, width)] * 3)
     noise += TINT * _stretched(tint, height, width)
     noise *= cv2.merge([scene[:, :, 3]] * 3) * np.float32(STRENGTH / 255)
     noise += scene[:, :, :3]

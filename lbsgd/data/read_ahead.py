@@ -5,6 +5,7 @@ A sample that cannot be read is an outcome like any other: one caller stops at i
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from typing import TypeVar
 
 from lbsgd.data.readers import READ_TIMEOUT, Readers
@@ -44,9 +45,10 @@ def read_ahead(
         too_slow[sample] = UnreadableSample(source.name(sample), f"reading it has taken more than {seconds:g} s")
 
     readers = Readers(threads, attempt, blocked, timeout)
-    pending = deque()
+    pending: deque[tuple[Sequence[int], dict[int, Result | UnreadableSample], Future[None]]] = deque()
     for start in range(0, len(samples), CHUNK):
-        chunk, outcomes = samples[start : start + CHUNK], {}
+        chunk = samples[start : start + CHUNK]
+        outcomes: dict[int, Result | UnreadableSample] = {}
         pending.append((chunk, outcomes, readers.submit(chunk, outcomes.__setitem__)))
         if len(pending) == threads * AHEAD:
             yield from _take(readers, *pending.popleft())
@@ -55,7 +57,9 @@ def read_ahead(
     readers.close()
 
 
-def _take(readers: Readers, chunk: Sequence[int], outcomes: dict, done) -> Iterator[tuple[int, object]]:
+def _take(
+    readers: Readers, chunk: Sequence[int], outcomes: dict[int, Result | UnreadableSample], done: Future[None]
+) -> Iterator[tuple[int, Result | UnreadableSample]]:
     readers.wait(done)
     for position, sample in enumerate(chunk):
         yield sample, outcomes[position]

@@ -68,7 +68,7 @@ class Readers:
         for number in range(count):
             self._start(number)
 
-    def submit(self, items: Sequence[Any], keep: Callable[[int, Any], None]) -> Future:
+    def submit(self, items: Sequence[Any], keep: Callable[[int, Any], None]) -> Future[None]:
         """Read items one after the other in one thread; keep(position, result) is called in it for each.
 
         What `read` raises ends the work and is raised by `wait`.
@@ -77,7 +77,7 @@ class Readers:
         self._queue.put(job)
         return job.done
 
-    def wait(self, done: Future) -> None:
+    def wait(self, done: Future[None]) -> None:
         """Until the work is done. Raises what it raised, or what `blocked` raises for any thread."""
         while True:
             try:

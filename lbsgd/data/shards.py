@@ -6,11 +6,13 @@ The order is that of the shards' names, then of the position in a shard.
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from lbsgd.data.index import Index
 from lbsgd.data.layout import Split, some
 from lbsgd.errors import DataError
+
+Mark = TypeVar("Mark", int, str)
 
 THREADS = 8
 """Walking through shards waits for the disk; on a network file system, long."""
@@ -67,16 +69,23 @@ def _number(folder: Path, samples: Sequence[Sample], listed: Sequence[str] | Non
             f"{unlabelled} of {len(samples)} samples in {str(folder)!r} have no label, such as {without!r}; "
             f"give one to all of them, or to none and let folders name the classes"
         )
-    marks = [sample.class_name for sample in samples] if unlabelled else [sample.label for sample in samples]
-    known = sorted(set(marks))
-    if listed is None:
-        classes = known if unlabelled else _class_names(known, samples)
-    else:
-        classes, known = listed, listed if unlabelled else range(len(listed))
+    if unlabelled:
+        names = [sample.class_name for sample in samples]
+        classes = sorted(set(names)) if listed is None else listed
+        return classes, _places(names, classes, folder)
+    labels = [sample.label for sample in samples if sample.label is not None]
+    if listed is not None:
+        return listed, _places(labels, range(len(listed)), folder)
+    known = sorted(set(labels))
+    return _class_names(known, samples), _places(labels, known, folder)
+
+
+def _places(marks: Sequence[Mark], known: Sequence[Mark], folder: Path) -> list[int]:
+    """Where in `known` each mark is."""
     numbers = {mark: number for number, mark in enumerate(known)}
     if unknown := sorted(set(marks) - set(numbers)):
         raise DataError(f"samples in {str(folder)!r} are of {some(unknown)}, which its classes.txt does not list")
-    return classes, [numbers[mark] for mark in marks]
+    return [numbers[mark] for mark in marks]
 
 
 def _class_names(labels: Sequence[int], samples: Sequence[Sample]) -> list[str]:

@@ -37,7 +37,18 @@ ChooseCrop = Callable[[int, int], Crop]
 """From an image's (height, width) to the part wanted."""
 
 
-class Source(Protocol):
+class ImageReader(Protocol):
+    """Images, numbered from 0."""
+
+    def read(self, index: int, choose: ChooseCrop | None = None) -> np.ndarray:
+        """The chosen part of an image, or all of it: uint8 [height, width, 3], RGB; callable from any thread.
+
+        With `choose` the part may come at a lower resolution, though not below its least size.
+        Raises UnreadableSample.
+        """
+
+
+class Source(ImageReader, Protocol):
     """Labelled images, numbered from 0.
 
     classes: names, by label. labels: int64 [len]. digest: sha256 of the listing in hex, the same on ranks
@@ -52,13 +63,6 @@ class Source(Protocol):
 
     def name(self, index: int) -> str:
         """What to call an image in a message, such as its path below the folder."""
-
-    def read(self, index: int, choose: ChooseCrop | None = None) -> np.ndarray:
-        """The chosen part of an image, or all of it: uint8 [height, width, 3], RGB; callable from any thread.
-
-        With `choose` the part may come at a lower resolution, though not below its least size.
-        Raises UnreadableSample.
-        """
 
 
 @dataclass(frozen=True)

@@ -103,7 +103,7 @@ class EncodedSource:
         except OSError as error:
             if error.errno == errno.EMFILE:
                 raise EnvironmentNotReady(_too_many_files()) from error
-            raise self._unreadable(index, error.strerror) from error
+            raise self._unreadable(index, error.strerror or str(error)) from error
         if not data:
             raise self._unreadable(index, "it is empty")
         return data

@@ -10,11 +10,14 @@ import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
+from typing import TypeVar
 
 from lbsgd.data.index import Index
 from lbsgd.data.layout import CLASSES_FILE, SUFFIXES, Split, some
 from lbsgd.data.shards import Sample, broken_shard, index_shards
 from lbsgd.data.storage import open_regular
+
+Parsed = TypeVar("Parsed")
 
 LABEL_KEYS = ("label", "cls")
 
@@ -49,7 +52,7 @@ def _listed_classes(path: Path) -> list[str] | None:
 def _members(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
     """The regular files; hidden names, such as macOS adds, are passed over."""
     while member := archive.next():
-        archive.members = []  # it would keep all of them
+        archive.members = []  # type: ignore[attr-defined]  # it would keep all of them
         member.name = member.name.removeprefix("./")
         if member.name.startswith(".") or "/." in member.name:
             continue
@@ -92,8 +95,9 @@ def _label(archive: tarfile.TarFile, members: Sequence[tarfile.TarInfo]) -> int 
     return None
 
 
-def _parse(archive: tarfile.TarFile, member: tarfile.TarInfo, parse: Callable, what: str) -> object:
-    text = archive.extractfile(member).read()
+def _parse(archive: tarfile.TarFile, member: tarfile.TarInfo, parse: Callable[[bytes], Parsed], what: str) -> Parsed:
+    file = archive.extractfile(member)
+    text = file.read() if file else b""
     try:
         return parse(text)
     except ValueError as error:

@@ -70,8 +70,8 @@ def _in_wheel() -> list[str]:
 
 
 class _Decompressor:
-    def __init__(self) -> None:
-        self._library = library()
+    def __init__(self, library: ctypes.CDLL) -> None:
+        self._library = library
         self._handle = self._library.tj3Init(DECOMPRESS)
 
     def __del__(self) -> None:
@@ -124,9 +124,13 @@ def decode_region(data: bytes, width: int, crop: Crop, *, strict: bool) -> np.nd
 
     width: of the whole image.
 
-    strict: whether what libjpeg only warns of is an error. `library()` must not be None.
-    Raises ValueError with a reason in one line.
+    strict: whether what libjpeg only warns of is an error.
+    Raises ValueError with a reason in one line, and where `library()` is None.
     """
     if not hasattr(_threads, "decompressor"):
-        _threads.decompressor = _Decompressor()
-    return _threads.decompressor.decode(data, width, crop, strict)
+        found = library()
+        if found is None:
+            raise ValueError("no libturbojpeg 3")
+        _threads.decompressor = _Decompressor(found)
+    pixels: np.ndarray = _threads.decompressor.decode(data, width, crop, strict)
+    return pixels

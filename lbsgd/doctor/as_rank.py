@@ -36,8 +36,8 @@ def examine(world: World, request: Request) -> list[Finding]:
     findings = judge(facts, request) if world.is_first else []
     findings += clock.judge(clock_offsets(world))
     findings.append(meeting.judge_world(_met(world), request))
-    frameworks = world.broadcast(horovod_frameworks(facts, request)[:1] if world.is_first else None)
-    for framework in (None, *frameworks):
+    first = world.broadcast(horovod_frameworks(facts, request)[:1] if world.is_first else None)
+    for framework in (None, *first):
         with time_limit(request.timeout, "a sum over all ranks"):
             findings.append(meeting.judge_sum(_trial(world, framework), request))
     return world.broadcast(findings)

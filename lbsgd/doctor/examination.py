@@ -69,7 +69,7 @@ def judge_slots(request: Request) -> Finding:
 
 def judge(facts: dict[str, dict], request: Request) -> list[Finding]:
     """What the facts of all hosts come to. facts: sections by host; those that a host did not tell are missing."""
-    findings = []
+    findings: list[Finding] = []
     for judges, hosts in ((EVERY_HOST, facts), (HOSTS_WITH_RANKS, request.ranks)):
         for section, judge_section in judges.items():
             told = {host: facts[host][section] for host in hosts if section in facts[host]}

@@ -71,7 +71,7 @@ def _ask(host: str, question: Question, timeout: float) -> Answer:
         with subprocess.Popen(whole, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, text=True) as process:
             timer = threading.Timer(timeout, process.kill)
             timer.start()
-            for line in process.stdout:
+            for line in process.stdout or ():
                 _take(answer, line, begin)
             in_time = timer.is_alive()
             timer.cancel()

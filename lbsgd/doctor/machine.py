@@ -77,7 +77,7 @@ def cpu_quota(own_groups: str, mounted: Path) -> float | None:
 
     A limit of a group holds for all groups within, and in a container the own group may be what is mounted.
     """
-    quotas = []
+    quotas: list[float] = []
     for line in own_groups.splitlines():
         _, controllers, path = line.split(":", 2)
         if controllers == "":

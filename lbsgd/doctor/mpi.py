@@ -6,8 +6,9 @@ from typing import Any
 
 from lbsgd.doctor.finding import Finding, ok, problem, told, warning
 from lbsgd.doctor.request import Question, Request
+from lbsgd.errors import OPEN_MPI
 from lbsgd.launch.horovod.toolchain import output_of, recognize_mpi
-from lbsgd.ranks.world import OPEN_MPI, prepare_environment
+from lbsgd.ranks.world import prepare_environment
 
 INSTALL = f"load the cluster's MPI module, or pip install {OPEN_MPI} into the environment"
 

@@ -15,9 +15,6 @@ from typing import Any
 from lbsgd.errors import EnvironmentNotReady, LbsgdError
 from lbsgd.ranks.world import World, connect, launched
 
-SIZES = {"begin": 64, "end": 4 << 20, "step": None, "factor": 256}
-"""Bytes of the arrays: one packet, some, and enough to show a wrong MTU."""
-
 
 def tell(**event: Any) -> None:
     """One line in one write: mpirun passes on the lines of all ranks."""
@@ -58,7 +55,9 @@ def try_out(world: World, framework: str | None, say: Callable[..., None]) -> No
     from lbsgd.measuring.allreduce import Sweep, measure, open_transports
     from lbsgd.ranks.agreement import together
 
-    sweep = Sweep(**SIZES, iterations=1, warm_up=1, check=True, datatype="float32")
+    # In bytes: one packet, some, and enough to show a wrong MTU.
+    sizes = {"begin": 64, "end": 4 << 20, "factor": 256}
+    sweep = Sweep(**sizes, step=None, iterations=1, warm_up=1, check=True, datatype="float32")
     through = "horovod" if framework else "mpi4py"
     [transport] = together(world, lambda: open_transports(world, [through], framework or "torch", sweep.datatype))
     rows = [row for rows in measure(world, transport, sweep) for row in rows]

@@ -93,7 +93,7 @@ def judge_horovod(facts: dict[str, dict], request: Request) -> Iterator[Finding]
 
 
 def _installed(horovod: dict | None) -> InstalledHorovod | None:
-    return horovod and InstalledHorovod(horovod["version"], Path(), horovod["built_for"], horovod["build"])
+    return InstalledHorovod(horovod["version"], Path(), horovod["built_for"], horovod["build"]) if horovod else None
 
 
 def _describe(horovod: dict) -> str:

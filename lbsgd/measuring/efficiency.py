@@ -4,9 +4,10 @@ Before training each worker takes the run's first steps with communication left 
 same step takes longer later is communication that backward did not hide, or waiting for a slower worker.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from statistics import fmean, median
+from typing import Any
 
 import numpy as np
 
@@ -30,7 +31,7 @@ def time_alone(
     world: World,
     backend: Backend,
     learning_rate: Callable[[int], float],
-    start_batches: Callable[[], Iterator[Batch]],
+    start_batches: Callable[[], Generator[Batch, None, None]],
     span: range,
     steps: int,
 ) -> float:
@@ -83,7 +84,7 @@ class StepTimes:
         return fmean(self.seconds), fmean(self.data), fmean(self.other), median(busy)
 
 
-def summarise(world: World, times: StepTimes, alone: float | None, images_per_step: int) -> dict[str, dict[str, object]] | None:
+def summarise(world: World, times: StepTimes, alone: float | None, images_per_step: int) -> dict[str, dict[str, Any]] | None:
     """The record's `throughput`, `time_split` and `scaling`; None when the run was too short to time. Collective.
 
     alone: this worker's seconds a step from `time_alone`; None when it was not measured.
@@ -95,7 +96,7 @@ def summarise(world: World, times: StepTimes, alone: float | None, images_per_st
     step, data, other, busy = (fmean(column) for column in list(zip(*everyone, strict=True))[:4])
     per_worker = images_per_step / step
     p50, p90, p99 = np.percentile(np.array(times.seconds) * 1000, (50, 90, 99))
-    result: dict[str, dict[str, object]] = {
+    result: dict[str, dict[str, Any]] = {
         "throughput": {
             "images_per_second": per_worker * world.size,
             "images_per_second_per_worker": per_worker,
@@ -104,7 +105,7 @@ def summarise(world: World, times: StepTimes, alone: float | None, images_per_st
         }
     }
     if alone is not None:
-        baseline = fmean(images_per_step / row[4] for row in everyone)
+        baseline = fmean(images_per_step / seconds for *_, seconds in everyone if seconds is not None)
         efficiency = images_per_step / busy / baseline
         result["scaling"] = {
             "workers": world.size,

@@ -66,7 +66,7 @@ class Study:
     @classmethod
     def create(cls, folder: Path, settings: Settings, command: str) -> "Study":
         """A new study, nothing measured yet."""
-        pending = [
+        pending: list[dict[str, Any]] = [
             {"framework": framework, "workers": workers, "status": "pending", "error": None, "repeats": []}
             for framework in settings.frameworks
             for workers in settings.gpus

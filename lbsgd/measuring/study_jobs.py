@@ -111,5 +111,5 @@ def measure_as_rank(world: World, study: Path, framework: str) -> dict[str, Any]
     finally:
         batches.close()
     about = backend.environment()
-    where = {"mpi": world.mpi, "hosts": world.hosts, "devices": world.gather(about["device"])}
-    return {"repeats": repeats, "environment": describe_environment(about, **where)}
+    devices = world.gather(about["device"])
+    return {"repeats": repeats, "environment": describe_environment(about, mpi=world.mpi, hosts=world.hosts, devices=devices)}

@@ -30,7 +30,7 @@ class Duration:
         amount = Decimal(match["amount"])
         if match["unit"] == "it" and amount % 1:
             raise ValueError(f"{text!r} should be a whole number of iterations")
-        return cls(amount, match["unit"])
+        return cls(amount, "ep" if match["unit"] == "ep" else "it")
 
     def iterations(self, iterations_per_epoch: int) -> int:
         """This duration in iterations, the nearest whole number."""

@@ -33,4 +33,5 @@ def words(count: int, purpose: Purpose, *, seed: int, epoch: int = 0, sample: in
 def uniforms(count: int, purpose: Purpose, *, seed: int, epoch: int, sample: int) -> list[float]:
     """The same words as numbers in [0, 1), from their upper 53 bits."""
     upper = words(count, purpose, seed=seed, epoch=epoch, sample=sample) >> np.uint64(11)
-    return (upper * 2.0**-53).tolist()
+    numbers: list[float] = (upper * 2.0**-53).tolist()
+    return numbers

@@ -224,7 +224,7 @@ def _decay_rows(plan: Plan) -> list[Reason]:
 
 
 def _size_rows(plan: Plan) -> list[Reason]:
-    if plan.parameters is None:
+    if plan.parameters is None or plan.gradient_bytes is None or plan.state_bytes is None:
         return [Reason("parameters", "not known", f"{plan.recipe.model}, {_why_unknown(plan.recipe.model)}")]
     return [
         Reason("parameters", plan.parameters, plan.recipe.model),

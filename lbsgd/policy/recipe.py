@@ -21,6 +21,7 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
+from pydantic_core import ErrorDetails
 
 from lbsgd.errors import UsageError, did_you_mean
 from lbsgd.policy.duration import Duration
@@ -156,15 +157,14 @@ def load_recipe(origin: str | Mapping[str, Any], overrides: Sequence[str] = ()) 
     overrides: such as "decay.kind=cosine"; a value is read as TOML where it is TOML, else as plain text.
     Raises UsageError, in one line, for anything unknown, unreadable or out of range.
     """
-    recorded = not isinstance(origin, str)
-    source = "the recorded recipe" if recorded else f"recipe {origin}"
-    recipe = _validate(origin if recorded else _read(origin), source)
+    source, values = (f"recipe {origin}", _read(origin)) if isinstance(origin, str) else ("the recorded recipe", origin)
+    recipe = _validate(values, source)
     if not overrides:
         return recipe
-    values = recipe.model_dump(mode="json")
+    replaced = recipe.model_dump(mode="json")
     for override in overrides:
-        _replace(values, override)
-    changed = _validate(values, source)
+        _replace(replaced, override)
+    changed = _validate(replaced, source)
     changed._own_batch_per_worker = recipe.batch_per_worker
     return changed
 
@@ -213,7 +213,7 @@ def _validate(values: Mapping[str, Any], source: str) -> Recipe:
         raise UsageError(f"{source}: {problems}") from error
 
 
-def _problem(error: dict[str, Any]) -> str:
+def _problem(error: ErrorDetails) -> str:
     """One of pydantic's errors as "key = given: what it should be"."""
     key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error["loc"])[1:]
     if error["type"] == "extra_forbidden":

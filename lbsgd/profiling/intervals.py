@@ -1,6 +1,6 @@
 """Arithmetic of intervals (start, end), and of nested spans."""
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 Interval = tuple[float, float]
@@ -43,9 +43,9 @@ def minus(first: Sequence[Interval], second: Sequence[Interval]) -> list[Interva
     return left
 
 
-def self_times(spans: Iterable[tuple[str, float, float]]) -> Counter[str]:
+def self_times(spans: Iterable[tuple[str, float, float]]) -> dict[str, float]:
     """How long each name's spans took without the spans inside of them. spans: (name, start, end) of one thread."""
-    times: Counter[str] = Counter()
+    times: defaultdict[str, float] = defaultdict(float)
     open_spans: list[tuple[str, float]] = []
     for name, start, end in sorted(spans, key=lambda span: (span[1], -span[2])):
         while open_spans and open_spans[-1][1] <= start:

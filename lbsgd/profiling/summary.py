@@ -1,6 +1,6 @@
 """What a profile says in one screen: where a step's time goes, and which operations take it."""
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -78,10 +78,12 @@ def top_operations(work: list[Event], window: Interval, per_step: float, step_ms
     for event in work:
         for start, end in clip([(event["ts"], event["ts"] + event["dur"])], window):
             threads[event["pid"], event["tid"]].append((event["name"], start, end))
-    times: Counter[str] = Counter()
+    times: defaultdict[str, float] = defaultdict(float)
     for spans in threads.values():
-        times.update(self_times(spans))
-    return [Operation(name, time / per_step, time / per_step / step_ms) for name, time in times.most_common(MOST_OPERATIONS)]
+        for name, time in self_times(spans).items():
+            times[name] += time
+    longest = sorted(times.items(), key=lambda one: one[1], reverse=True)[:MOST_OPERATIONS]
+    return [Operation(name, time / per_step, time / per_step / step_ms) for name, time in longest]
 
 
 def summary_lines(summary: Summary) -> list[str]:

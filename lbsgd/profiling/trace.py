@@ -28,7 +28,9 @@ def read_horovod_timeline(path: Path) -> list[Event]:
     """
     if not path.exists():
         return []
-    offset, tensors, open_spans, found = 0.0, {}, {}, []
+    offset, found = 0.0, []
+    tensors: dict[int, str] = {}
+    open_spans: dict[int, list[tuple[str, float]]] = {}
     for event in whole_events(path.read_text(errors="replace")):
         arguments = event.get("args", {})
         if "start_time_since_epoch_in_micros" in arguments:

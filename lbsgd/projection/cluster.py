@@ -52,17 +52,13 @@ class Cluster:
 
         Raises UsageError when they need a network whose rate is not known.
         """
-        if ranks > self.gpus_per_node and self.network_gbit is None:
-            raise UsageError(
-                f"{ranks} GPUs at {self.gpus_per_node} a node need a network; give its rate a node as --network-gbit"
-            )
         return Collective(self._costs(constants, ranks, 1.0), self._costs(constants, ranks, constants.bus_share))
 
     def _costs(self, constants: Constants, ranks: int, bus_share: float) -> tuple[Cost, ...]:
         """The ways open to it. The GPUs' bus is shared with backward; copies to the host and the network are not."""
         local, nodes = min(ranks, self.gpus_per_node), math.ceil(ranks / self.gpus_per_node)
         bus = self._bus(constants, bus_share)
-        network = self._network(constants) if nodes > 1 else bus
+        network = self._network(constants, ranks) if nodes > 1 else bus
         if self.allreduce == "mpi":
             ways = [halving_doubling(ranks, self._through_host(network, constants.mpi_gbyte, constants, nodes > 1))]
         elif self.allreduce == "gloo" and nodes > 1:
@@ -78,9 +74,13 @@ class Cluster:
         gbyte = {"pcie": constants.pcie_gbyte, "nvlink": constants.nvlink_gbyte}[self.intra_node]
         return Link(f"bus inside a node ({self.intra_node})", constants.bus_us * 1e-6, gbyte * 1e9 * share)
 
-    def _network(self, constants: Constants) -> Link:
+    def _network(self, constants: Constants, ranks: int) -> Link:
         """The nominal rate times what is reached of it, up to the transport's ceiling."""
         gbit = self.network_gbit
+        if gbit is None:
+            raise UsageError(
+                f"{ranks} GPUs at {self.gpus_per_node} a node need a network; give its rate a node as --network-gbit"
+            )
         if self.transport == "rdma":
             return Link(f"network ({gbit:g} Gbit/s)", constants.rdma_us * 1e-6, gbit * constants.rdma_share * 1e9 / 8)
         reached = min(gbit * constants.tcp_share, constants.tcp_gbit)

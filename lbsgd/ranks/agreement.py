@@ -30,17 +30,18 @@ def together(world: World, action: Callable[[], Result]) -> Result:
 
     Without it, a rank whose folder is missing leaves and the others wait in MPI for ever.
     """
-    error, result = None, None
+    error: LbsgdError | None = None
     try:
         result = action()
     except LbsgdError as failure:
         error = failure
     codes = world.gather(error.exit_code if error else None)
-    failed = [rank for rank, code in enumerate(codes) if code is not None]
+    failed = [(rank, code) for rank, code in enumerate(codes) if code is not None]
     if not failed:
         return result
-    if failed[0] != world.rank:
-        raise FailedElsewhere(codes[failed[0]])
+    first, code = failed[0]
+    if error is None or first != world.rank:
+        raise FailedElsewhere(code)
     if len(failed) < world.size:
         raise type(error)(f"rank {world.rank} on {socket.gethostname()}: {error}")
     raise error
@@ -51,11 +52,16 @@ def in_turns(world: World, action: Callable[[], Result]) -> Result:
     index of a large data set, the next ones find. Fails as `together` does. Collective.
     """
     turn = 0 if world.is_first else 1 if world.local_rank == 0 else 2
-    result = None
-    for now in range(3):
-        mine = together(world, action if turn == now else lambda: None)
-        result = mine if turn == now else result
+    for _ in range(turn):
+        together(world, _nothing)
+    result = together(world, action)
+    for _ in range(turn, 2):
+        together(world, _nothing)
     return result
+
+
+def _nothing() -> None:
+    """What a rank does while it is not its turn."""
 
 
 def require_agreement(world: World, facts: dict[str, Any]) -> None:

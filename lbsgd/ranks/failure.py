@@ -22,16 +22,16 @@ def leave_together(world: World, error: Exception, folder: Path | None, *, begun
     """
     from lbsgd.ranks.agreement import FailedElsewhere
 
-    expected = isinstance(error, LbsgdError)
-    code = error.exit_code if expected else 1
-    if not (begun or folder) or (expected and error.collective):  # before training, `together` has told all ranks
-        if expected and (world.is_first or not error.collective) and not isinstance(error, FailedElsewhere):
-            print(f"Error: {error}", file=sys.stderr, flush=True)
-        if expected:
+    if isinstance(error, LbsgdError):
+        code, collective, said = error.exit_code, error.collective, str(error)
+        if collective or not (begun or folder):  # before training, `together` has told all ranks
+            if (world.is_first or not collective) and not isinstance(error, FailedElsewhere):
+                print(f"Error: {error}", file=sys.stderr, flush=True)
             sys.exit(code)
-    if not expected:
+    else:
+        code, said = 1, repr(error)
         traceback.print_exception(error)
-    text = f"rank {world.rank} on {socket.gethostname()}: {error if expected else repr(error)}"
+    text = f"rank {world.rank} on {socket.gethostname()}: {said}"
     print(f"Error: {text}", file=sys.stderr, flush=True)
     if folder is not None:
         _write(world, error, folder, text)

@@ -1,9 +1,13 @@
 """Signals that ask a run to stop: remembered here, acted on by all ranks together between two steps."""
 
 import signal
+from collections.abc import Callable
 from types import FrameType
+from typing import Any
 
 # mpirun passes SIGUSR1 and SIGUSR2 on to every rank; Slurm and `lbsgd train --np` use them to announce the end.
+Handler = Callable[[int, FrameType | None], Any] | int | None
+
 HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 
 
@@ -12,13 +16,13 @@ class Interruption:
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
-        self._previous: dict[int, object] = {}
+        self._previous: dict[signal.Signals, Handler] = {}
 
     def __enter__(self) -> "Interruption":
         self._previous = {number: signal.signal(number, self._remember) for number in HANDLED}
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 

@@ -117,9 +117,10 @@ class World:
         """The ranks' values, by rank, on every rank. Collective."""
         return self._communicator.allgather(value)
 
-    def broadcast(self, value: Value) -> Value:
-        """Rank 0's value, on every rank. Collective."""
-        return self._communicator.bcast(value)
+    def broadcast(self, value: Value | None) -> Value:
+        """Rank 0's value, on every rank; what the others give does not matter. Collective."""
+        received: Value = self._communicator.bcast(value)
+        return received
 
     def barrier(self) -> None:
         """Return once every rank has come here. Collective."""

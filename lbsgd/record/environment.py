@@ -5,8 +5,7 @@ import os
 import platform
 import shutil
 import subprocess
-from importlib import metadata
-from importlib.util import find_spec
+from importlib import metadata, resources
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,7 @@ def code_digest() -> str:
     """SHA-256 over lbsgd's own source files, wherever they are installed."""
     digest = hashlib.sha256()
     for package in ("lbsgd", "lbsgd.backends", "lbsgd.launch"):
-        root = Path(find_spec(package).origin).parent
+        root = Path(str(resources.files(package)))
         for path in sorted(root.rglob("*.py")):
             if package == "lbsgd" and path.relative_to(root).parts[0] in ("backends", "launch"):
                 continue  # counted on their own: in a checkout they lie elsewhere

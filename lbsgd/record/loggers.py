@@ -10,6 +10,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -70,8 +71,8 @@ def open_loggers(
     facts: of run.json, from which parameters are taken. start: the iteration that the run begins with, or goes on from: what
     was logged from there on is superseded. warn: is given a line when a logger has failed.
     """
-    openers = {"tensorboard": _TensorBoard, "mlflow": _MLflow}
-    loggers = [_Logger(name, lambda name=name: openers[name](folder, facts, start), warn) for name in names]
+    openers: dict[str, Callable[..., Writer]] = {"tensorboard": _TensorBoard, "mlflow": _MLflow}
+    loggers = [_Logger(name, partial(openers[name], folder, facts, start), warn) for name in names]
     deadline = time.monotonic() + OPENING_SECONDS
     for logger in loggers:
         logger.opened.wait(max(0.0, deadline - time.monotonic()))
@@ -188,7 +189,7 @@ class _MLflow:
         experiment = self._client.get_experiment_by_name(_experiment())
         number = experiment.experiment_id if experiment else self._client.create_experiment(_experiment())
         run = self._client.create_run(number, run_name=folder.name, tags={"lbsgd.run": _tag(folder)})
-        return run.info.run_id
+        return str(run.info.run_id)
 
     def write(self, scalars: list[Scalar]) -> None:
         self._waiting += scalars
@@ -220,7 +221,7 @@ def _tag(folder: Path) -> str:
     return folder.name.replace("'", "")
 
 
-def _mlflow_parameters(client: Any, run: str, facts: Mapping[str, Any]) -> list:
+def _mlflow_parameters(client: Any, run: str, facts: Mapping[str, Any]) -> list[Any]:
     """Those that the run does not have yet: MLflow keeps the first value of a parameter for good."""
     from mlflow.entities import Param
 

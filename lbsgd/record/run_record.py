@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from lbsgd.errors import EnvironmentNotReady, UsageError
 from lbsgd.record.atomic import write_atomically, write_json
@@ -29,7 +29,7 @@ class RunRecord:
     def __init__(self, folder: Path, content: dict[str, Any]) -> None:
         self.folder = folder
         self.content = content
-        self._metrics = None
+        self._metrics: TextIO | None = None
 
     @classmethod
     def create(cls, folder: Path) -> "RunRecord":

@@ -63,7 +63,7 @@ def advise(breakdown: Breakdown) -> Advice:
     losses = {name: breakdown.parts.get(name, 0.0) for name in ("communication", "straggler", "data", "other")}
     losses["compute"] = breakdown.compute_growth_ms
     worth = [name for name in losses if losses[name] >= WORTH_TRYING * breakdown.step_ms]
-    worth.sort(key=losses.get, reverse=True)
+    worth.sort(key=lambda name: losses[name], reverse=True)
     return Advice(_verdict(breakdown, worth, losses), tuple(SUGGESTIONS[name](breakdown) for name in worth))
 
 
@@ -90,7 +90,7 @@ def _communication(breakdown: Breakdown) -> Suggestion:
     because = [f"{breakdown.of_step(exposed)} is communication that the backward pass did not hide."]
     steps = []
     if alone and breakdown.gradient_bytes:
-        because.append(_bandwidth(breakdown))
+        because.append(_bandwidth(breakdown.workers, breakdown.gradient_bytes, alone))
     if alone and exposed > 1.2 * alone:
         because.append("More is exposed than the allreduce takes by itself: workers wait for one another or share cores.")
         steps.append(
@@ -108,8 +108,7 @@ def _communication(breakdown: Breakdown) -> Suggestion:
     return Suggestion("Less exposed communication", " ".join(because), tuple(steps))
 
 
-def _bandwidth(breakdown: Breakdown) -> str:
-    count, size, ms = breakdown.workers, breakdown.gradient_bytes, breakdown.allreduce_ms
+def _bandwidth(count: int, size: int, ms: float) -> str:
     bus = 2 * (count - 1) / count * size / ms / 1e6
     return (
         f"The allreduce of {number(size / 1e6)} MB alone takes {milliseconds(ms)}, "

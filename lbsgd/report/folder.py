@@ -89,7 +89,7 @@ def _overview(runs: Sequence[tuple[Path, Record]], studies: Sequence[Record], ta
         shown = [_overview_row(record, targets) for _, record in runs[:MOST_ROWS]]
         yield Table(_caption("Runs, newest first", len(shown), len(runs)), header, tuple(shown), text_columns=4)
     if studies:
-        header = ("study", "status", "frameworks", "model", "workers", "sizes measured")
+        columns = ("study", "status", "frameworks", "model", "workers", "sizes measured")
         rows = [
             (
                 _cell(content["id"], targets),
@@ -101,7 +101,7 @@ def _overview(runs: Sequence[tuple[Path, Record]], studies: Sequence[Record], ta
             )
             for content in studies[:MOST_ROWS]
         ]
-        yield Table(_caption("Scaling studies, newest first", len(rows), len(studies)), header, tuple(rows), text_columns=4)
+        yield Table(_caption("Scaling studies, newest first", len(rows), len(studies)), columns, tuple(rows), text_columns=4)
     if len(targets) < len(runs) + len(studies):
         yield Text(
             f"The newest {len(targets)} are shown below; `lbsgd report NAME` shows any other, and what a run was asked for."

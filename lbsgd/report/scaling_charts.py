@@ -33,7 +33,7 @@ def _by_framework(sizes: Sequence[Size]) -> dict[str, list[Size]]:
 
 def _speed(sizes: Sequence[Size], id: str) -> Chart:
     counts = [size["workers"] for size in sizes]
-    lines = []
+    lines: list[Line] = []
     for framework, own in _by_framework(sizes).items():
         measured = [Point(size["workers"], size["images_per_second"]) for size in own]
         ends = own[0]["workers"], own[-1]["workers"]
@@ -94,8 +94,8 @@ def _predicted_reading(point: Predicted, projection: Projection) -> Reading:
 
 
 def _reading(size: Size) -> Reading:
-    low, high = size["efficiency_interval"] or (None, None)
-    interval = text.UNKNOWN if low is None else f"{100 * low:.1f} to {100 * high:.1f} %"
+    ends = size["efficiency_interval"]
+    interval = f"{100 * ends[0]:.1f} to {100 * ends[1]:.1f} %" if ends else text.UNKNOWN
     cells = (f"{size['workers']:,}", size["framework"], text.percent(size["efficiency"]), interval)
     return Reading(size["workers"], (size["efficiency"],), cells)
 

@@ -162,7 +162,7 @@ def slowest_rank(size: Size) -> SlowestRank:
     compute = {rank: 0.0 for rank in repeats}
     for rank in ranks:
         compute[rank["rank"]] += rank["compute_ms"] / repeats[rank["rank"]]
-    slowest = max(compute, key=compute.get)
+    slowest = max(compute, key=lambda rank: compute[rank])
     host = next(rank["host"] for rank in ranks if rank["rank"] == slowest)
     median = sorted(compute.values())[(len(compute) - 1) // 2]
     return SlowestRank(slowest, host, compute[slowest], median)

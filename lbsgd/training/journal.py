@@ -74,9 +74,8 @@ class Journal:
 
     def end(self, error: BaseException | None) -> None:
         """Record how the run ended, unless this rank ended alone: then it does so as it takes the others along."""
-        expected = isinstance(error, LbsgdError)
         status = "done" if error is None else "interrupted" if isinstance(error, Interrupted) else "failed"
-        if error is None or (expected and error.collective):
+        if error is None or (isinstance(error, LbsgdError) and error.collective):
             self._record.end(status, str(error) if error else None)
         self._loggers.close(status)
 

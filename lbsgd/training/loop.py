@@ -86,5 +86,5 @@ def save_and_stop(run: Run, signals: Interruption, position: int) -> None:
     run.backend.average_batch_norm()
     path = save(run, position)
     run.world.barrier()  # nobody leaves, and takes the others along, before the state is saved
-    where = f"; state saved in {path}, go on with --resume {run.record.folder}" if path else ""
+    where = f"; state saved in {path}, go on with --resume {run.record.folder}" if path and run.record else ""
     raise Interrupted(f"stopped by a signal after iteration {position - 1}{where}", number)

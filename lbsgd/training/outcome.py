@@ -7,6 +7,7 @@ from lbsgd.data.bad_samples import BadSamples
 from lbsgd.measuring.baseline import METHOD as AGAINST_BASELINE
 from lbsgd.measuring.baseline import find_baseline
 from lbsgd.measuring.efficiency import METHOD, StepTimes, summarise
+from lbsgd.record.run_record import RunRecord
 from lbsgd.training.evaluation import Evaluation
 from lbsgd.training.journal import Journal
 from lbsgd.training.run import Run
@@ -45,15 +46,15 @@ def record_outcome(
     if "scaling" in summary:
         journal.say(f"scaling efficiency: {100 * summary['scaling']['efficiency']:.1f} % of {workers} workers alone ({METHOD})")
     if summary and run.record:
-        compare_with_baseline(run, journal, rate)
+        compare_with_baseline(run.record, workers, rate, journal)
 
 
-def compare_with_baseline(run: Run, journal: Journal, images_per_second: float) -> None:
+def compare_with_baseline(record: RunRecord, workers: int, images_per_second: float, journal: Journal) -> None:
     """Record and tell the efficiency against another run, where there is one to compare with. On rank 0."""
-    baseline = find_baseline(run.record.folder.parent, run.record.content)
+    baseline = find_baseline(record.folder.parent, record.content)
     if baseline is None:
         return
-    scaling = baseline.scaling(run.world.size, images_per_second)
+    scaling = baseline.scaling(workers, images_per_second)
     journal.keep(scaling_baseline=scaling)
     journal.say(
         f"scaling efficiency: {100 * scaling['efficiency']:.1f} % of {baseline.run}, {baseline.workers} "

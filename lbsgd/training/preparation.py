@@ -41,8 +41,8 @@ def prepare(world: World, request: Request) -> Run:
     )
     backend = together(world, lambda: load(request.framework, spec))
     plan = replace(plan, recipe=backend.spec.recipe)  # with the precision that "auto" stands for
-    if request.resume:
-        together(world, lambda: backend.import_state(request.resume.state) if world.is_first else None)
+    if resumed := request.resume:
+        together(world, lambda: resumed.hand_over(backend))
     backend.broadcast()
     facts = _facts(world, request, plan, backend)
     together(world, lambda: record.begin(span.start, facts) if record else None)
@@ -87,7 +87,7 @@ def _facts(world: World, request: Request, plan: Plan, backend: Backend) -> dict
     """The parts of run.json that are known before the first step. Collective."""
     schedule = plan.schedule
     about = backend.environment()
-    where = {"mpi": world.mpi, "hosts": world.hosts, "devices": world.gather(about["device"])}
+    devices = world.gather(about["device"])
     return {
         "framework": backend.framework,
         "command": shlex.join(["lbsgd", *sys.argv[1:]]),
@@ -114,7 +114,7 @@ def _facts(world: World, request: Request, plan: Plan, backend: Backend) -> dict
         "scaling": None,
         "scaling_baseline": None,
         "final": None,
-        "environment": environment.describe_environment(about, **where),
+        "environment": environment.describe_environment(about, mpi=world.mpi, hosts=world.hosts, devices=devices),
     }
 
 
@@ -124,6 +124,7 @@ def _open_record(request: Request, plan: Plan) -> RunRecord:
     From an older checkpoint another run branches off: what came after it stays as it is.
     """
     resume, folder = request.resume, request.run_dir
-    if resume and resume.is_newest and (folder is None or folder.absolute() == resume.run_folder):
-        return RunRecord.open(resume.run_folder)
+    before = resume.run_folder if resume and resume.is_newest else None
+    if before and (folder is None or folder.absolute() == before):
+        return RunRecord.open(before)
     return RunRecord.create(folder or new_folder(request.runs, f"{plan.recipe.name}-{request.framework}"))

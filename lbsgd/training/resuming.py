@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lbsgd.backends.contract import Backend
 from lbsgd.errors import CheckpointError, UsageError
 from lbsgd.models.state import State
 from lbsgd.policy.plan import Plan
@@ -39,17 +40,23 @@ class Resumed:
         """
         if self.run_folder is None:
             raise UsageError(f"{self.path} lies outside of a run; say with --data which data set it is for")
-        return read_run(self.run_folder)["data"]
+        return str(read_run(self.run_folder)["data"])
+
+    def hand_over(self, backend: Backend) -> None:
+        """Put the state into rank 0's replica; the others get it by broadcast."""
+        if self.state is not None:
+            backend.import_state(self.state)
 
     def accumulate_on(self, ranks: int) -> int:
         """Virtual workers on each of `ranks` ranks, so that there are as many as the run had.
 
         Raises UsageError when they cannot be shared out.
         """
-        accumulate, rest = divmod(self.about["virtual_workers"], ranks)
+        virtual_workers: int = self.about["virtual_workers"]
+        accumulate, rest = divmod(virtual_workers, ranks)
         if rest:
             raise UsageError(
-                f"the run has {self.about['virtual_workers']} virtual workers, which do not divide over "
+                f"the run has {virtual_workers} virtual workers, which do not divide over "
                 f"{ranks} ranks; start a number of ranks that divides them"
             )
         return accumulate
@@ -73,7 +80,7 @@ class Resumed:
                     f"{where} was made with {name} {about[name]}, this start has {here}: its position would mean other "
                     "samples. Give the same data, --batch-per-gpu and ranks x --accumulate"
                 )
-        return about["iteration"]
+        return int(about["iteration"])
 
 
 def read_checkpoint(world: World, path: Path) -> Resumed:

@@ -1,6 +1,6 @@
 """A run: what was asked for, and what `train` needs to take its steps."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,7 +95,7 @@ class Run:
         """How many epochs are done when `iteration` begins."""
         return iteration / self.schedule.iterations_per_epoch
 
-    def batches(self, bad_samples: BadSamples) -> Iterator[Batch]:
+    def batches(self, bad_samples: BadSamples) -> Generator[Batch, None, None]:
         """This rank's batches of the whole span."""
         order = Order(self.plan.recipe.seed, len(self.dataset.train), self.plan.global_batch)
         return training_batches(

@@ -17,7 +17,7 @@ from pathlib import Path
 from lbsgd import __version__
 
 from .base import provide_bases
-from .documented import ROOT, lines, services
+from .documented import ROOT, docker_runs, lines, services
 from .engine import call, engine, output, whats_missing
 from .host_settings import MOUNTED, build_options
 
@@ -116,8 +116,8 @@ def one_container(folder: Path) -> None:
     """What docs/docker.md runs on CPUs works, without a network and as a user that the image does not know."""
     shutil.chown(folder, STRANGER, STRANGER)
     folder.chmod(0o755)
-    for line in lines("docker run "):
-        if re.search(rf" {IMAGE} ", line):
+    for line, (image, _) in zip(lines("docker run "), docker_runs(), strict=True):
+        if image == IMAGE:
             say(f"$ {line}")
             podman = line.replace("docker run", "podman run --network none", 1)
             call("bash", "-euc", f"id() {{ echo {STRANGER}; }}\n{podman}", cwd=folder)
