@@ -11,10 +11,10 @@ from lbsgd.errors import LbsgdError, did_you_mean
 # name -> (module:attribute, the line that `lbsgd --help` shows). Written out so that help loads no command.
 COMMANDS = {
     "train": ("lbsgd.commands.train:train", "Train an image classifier on any number of workers."),
-    "eval": ("lbsgd.commands.evaluate:evaluate", "Count the errors of a checkpoint on every validation image exactly once."),
+    "eval": ("lbsgd.commands.evaluate:evaluate", "Evaluate a checkpoint on every validation image, each exactly once."),
     "plan": (
         "lbsgd.commands.plan:plan",
-        "Show what a run would do: every derived number, the rule it comes from, and what to beware of.",
+        "Show what a run would do: every derived number, the rule behind it, and warnings.",
     ),
     "report": (
         "lbsgd.commands.report:report",
@@ -24,7 +24,7 @@ COMMANDS = {
     "bench": ("lbsgd.commands.bench:bench", "Measure how training scales over numbers of workers, and what limits it."),
     "project": (
         "lbsgd.commands.project:project",
-        "Predict the efficiency of training on a cluster that is described, not there.",
+        "Predict the efficiency of training on a hypothetical cluster.",
     ),
     "launch": (
         "lbsgd.commands.launch:launch",
@@ -84,7 +84,7 @@ class LazyGroup(click.Group):
 def cli() -> None:
     """Train image classifiers with large minibatches: one recipe, PyTorch or TensorFlow, Horovod over MPI.
 
-    Every option can also be given in the environment as LBSGD_<COMMAND>_<OPTION>, e.g. LBSGD_TRAIN_SEED=1.
+    Every option can also be set in the environment as LBSGD_<COMMAND>_<OPTION>, e.g. LBSGD_TRAIN_SEED=1.
     """
 
 

@@ -18,9 +18,9 @@ from lbsgd.commands.options import POSITIVE, data_option
 def bench(ctx: click.Context, /, **options: Any) -> None:
     """Measure how training scales over numbers of workers, and what limits it.
 
-    Each number of workers is started as a job of its own on this host, on --hosts, or on the hosts of the Slurm, PBS, LSF or
-    MPIJob allocation that this runs in. The study lies in RUNS/<utc>-bench: bench.json, bench.csv, bench.md, bench.png. The
-    same command goes on with a study that was stopped or had sizes that failed.
+    Each number of workers runs as a job of its own on this host, on --hosts, or on the hosts of the surrounding Slurm, PBS, LSF
+    or MPIJob allocation. The study is saved in RUNS/<utc>-bench: bench.json, bench.csv, bench.md, bench.png. The same command
+    resumes a study that was stopped, or whose sizes failed.
 
     \b
       lbsgd bench --gpus 8,64,256
@@ -35,22 +35,22 @@ bench.add_command(bench_allreduce)
 
 
 @bench.command("input")
-@data_option(required=True, help="The data set: a folder, or `synthetic`.")
+@data_option(required=True, help="Data set: a folder, or `synthetic`.")
 @click.option("--recipe", metavar="NAME|FILE", default="goyal2017", show_default=True, help="How images are augmented.")
-@click.option("--threads", type=POSITIVE, help="Threads that read images.  [default: one a core]")
-@click.option("--batch", type=POSITIVE, default=256, show_default=True, help="Images a batch.")
+@click.option("--threads", type=POSITIVE, help="Image-reading threads.  [default: one per core]")
+@click.option("--batch", type=POSITIVE, default=256, show_default=True, help="Images per batch.")
 @click.option(
     "--seconds",
     type=click.FloatRange(min=0.1),
     default=10.0,
     show_default=True,
-    help="Length of each of three measurements.",
+    help="Length of each of the three measurements.",
 )
 @click.option(
     "--feed",
     type=click.FloatRange(min=0, min_open=True),
     metavar="IMAGES",
-    help="Images a second that a host's GPUs take: say whether this process keeps up, and how many cores it takes.",
+    help="Images per second that a host's GPUs consume: report whether this process keeps up, and how many cores that takes.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")
 def bench_input(

@@ -41,34 +41,34 @@ class Size(click.ParamType):
 @click.command("allreduce")
 @click.option("--begin", "-b", type=Size(), default="8", show_default=True, help="Bytes of the smallest array.")
 @click.option("--end", "-e", type=Size(), default="64M", show_default=True, help="Bytes of the largest array.")
-@click.option("--step-bytes", "-i", type=Size(), help="Bytes from one array to the next, in place of --factor.")
-@click.option("--factor", "-f", type=click.IntRange(min=2), help="How many times larger each array is.  [default: 2]")
-@click.option("--iterations", "-n", type=POSITIVE, default=20, show_default=True, help="Sums that are timed at each size.")
+@click.option("--step-bytes", "-i", type=Size(), help="Bytes by which the arrays grow, instead of --factor.")
+@click.option("--factor", "-f", type=click.IntRange(min=2), help="Factor by which the arrays grow.  [default: 2]")
+@click.option("--iterations", "-n", type=POSITIVE, default=20, show_default=True, help="Timed sums per size.")
 @click.option(
-    "--warm-up", "-w", type=click.IntRange(min=0), default=5, show_default=True, help="Sums before them that are not."
+    "--warm-up", "-w", type=click.IntRange(min=0), default=5, show_default=True, help="Sums per size before the timed ones."
 )
-@click.option("--check", "-c", type=click.IntRange(0, 1), default=1, show_default=True, help="1: compare each sum. 0: do not.")
+@click.option("--check", "-c", type=click.IntRange(0, 1), default=1, show_default=True, help="1: verify every sum; 0: do not.")
 @click.option(
     "--datatype",
     "-d",
     type=click.Choice(["float16", "float32", "float64", "int32", "int64"]),
     default="float32",
     show_default=True,
-    help="Type of the elements; MPI has no float16.",
+    help="Element type; MPI has no float16.",
 )
 @click.option(
     "--through",
-    metavar="WAY,...",
+    metavar="TRANSPORT,...",
     default="horovod,mpi4py",
     show_default=True,
-    help="What does the sums: horovod, mpi4py (MPI alone, on the CPU), or both.",
+    help="Transports that sum: horovod, mpi4py (MPI only, on the CPU), or both.",
 )
 @click.option(
     "--framework",
     type=FRAMEWORK,
     default="torch",
     show_default=True,
-    help="Whose tensors Horovod sums, on the device that training uses.",
+    help="Framework whose tensors Horovod sums, on the device that training uses.",
 )
 @ranks_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output, and the table on standard error.")
@@ -88,8 +88,8 @@ def bench_allreduce(
 ) -> None:
     """Measure how fast the ranks sum arrays of many sizes, and whether the sums are right.
 
-    Flags and columns are those of nccl-tests; the time is the median over iterations of the slowest rank's. Run it under
-    horovodrun, mpirun or srun, or with --np N to have the ranks started.
+    The flags and columns are those of nccl-tests; a time is the slowest rank's, the median over the iterations. Run it under
+    horovodrun, mpirun or srun, or with --np N, which starts the ranks.
 
     \b
       lbsgd bench allreduce --np 16 --hosts node1:8,node2:8 -b 1M -e 256M

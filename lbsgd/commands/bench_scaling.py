@@ -37,7 +37,7 @@ class StudyIncomplete(LbsgdError):
 
 
 OPTIONS = (
-    click.option("--gpus", type=CommaSeparated(POSITIVE), metavar="N,N,...", help="Numbers of workers, one a GPU (or a core)."),
+    click.option("--gpus", type=CommaSeparated(POSITIVE), metavar="N,N,...", help="Numbers of workers, one per GPU (or core)."),
     click.option(
         "--framework",
         "frameworks",
@@ -45,25 +45,29 @@ OPTIONS = (
         metavar="torch,tensorflow",
         default="torch",
         show_default=True,
-        help="What executes the steps; several are measured one after the other.",
+        help="Framework that executes the steps; several are measured one after the other.",
     ),
     recipe_options,
     click.option("--data", metavar="DIR", help="The data set.  [default: synthetic images of the recipe's size]"),
-    click.option("--repeats", type=POSITIVE, default=3, show_default=True, help="Rounds of each size."),
-    click.option("--steps", type=POSITIVE, help="Steps of a round.  [default: 5 seconds of them, 5 to 100]"),
+    click.option("--repeats", type=POSITIVE, default=3, show_default=True, help="Rounds per size."),
+    click.option("--steps", type=POSITIVE, help="Steps per round.  [default: what takes 5 seconds, 5 to 100]"),
     click.option("--warm-up", type=POSITIVE, default=5, show_default=True, help="Steps before the first round."),
-    click.option("--baseline", type=POSITIVE, help="Workers of the size that efficiency refers to.  [default: the fewest]"),
-    click.option("--hosts", "-H", metavar="HOST:SLOTS,...", help="The hosts to start the ranks on."),
-    click.option("--hostfile", type=click.Path(path_type=Path, dir_okay=False), help="The hosts, one a line: HOST slots=N."),
+    click.option("--baseline", type=POSITIVE, help="Number of workers to which the efficiency refers.  [default: the fewest]"),
+    click.option("--hosts", "-H", metavar="HOST:SLOTS,...", help="Hosts to use."),
+    click.option(
+        "--hostfile", type=click.Path(path_type=Path, dir_okay=False), help="File with one host per line: HOST slots=N."
+    ),
     interface_option,
-    click.option("--oversubscribe", is_flag=True, help="Allow more workers than slots; marked as not a scaling figure."),
+    click.option(
+        "--oversubscribe", is_flag=True, help="Allow more workers than slots; the result is marked as not a scaling figure."
+    ),
     click.option(
         "--require-efficiency",
         type=click.FloatRange(0, 2, min_open=True),
         metavar="SHARE",
-        help="Leave with exit code 6 when any size is below, such as 0.9.",
+        help="Exit with code 6 if any size is below this efficiency, such as 0.9.",
     ),
-    click.option("--new", is_flag=True, help="Begin anew even if there is an unfinished study with these settings."),
+    click.option("--new", is_flag=True, help="Start over even if there is an unfinished study with these settings."),
     runs_option,
     click.option("--json", "as_json", is_flag=True, help="Print bench.json on standard output."),
 )
@@ -190,10 +194,10 @@ def _require(content: dict[str, Any], least: float | None) -> None:
 
 @click.command("rank", hidden=True)
 @click.argument("study", type=click.Path(path_type=Path))
-@click.option("--framework", type=FRAMEWORK, required=True, help="What executes the steps.")
-@click.option("--output", type=click.Path(path_type=Path), required=True, help="Where rank 0 writes what was measured.")
+@click.option("--framework", type=FRAMEWORK, required=True, help="Framework that executes the steps.")
+@click.option("--output", type=click.Path(path_type=Path), required=True, help="File to which rank 0 writes the measurements.")
 def bench_rank(study: Path, framework: str, output: Path) -> None:
-    """Be one rank of a size of a study; `lbsgd bench` starts it."""
+    """Run as one rank of a study; `lbsgd bench` starts it."""
     from lbsgd.measuring.study_jobs import measure_as_rank
     from lbsgd.ranks.failure import leave_together
     from lbsgd.ranks.world import connect

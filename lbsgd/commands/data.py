@@ -24,8 +24,8 @@ def data() -> None:
 def demo(folder: Path, as_json: bool) -> None:
     """Write a small real data set to DIR: handwritten digits.
 
-    They are the 1,797 images of 8 x 8 pixels that come with scikit-learn; nothing is downloaded. A DIR that
-    already holds them is left as it is.
+    These are the 1,797 images of 8 x 8 pixels that come with scikit-learn; nothing is downloaded. A DIR that
+    already holds them is left unchanged.
     """
     from lbsgd.data.demo import CLASSES, IMAGES, write_demo
 
@@ -39,15 +39,15 @@ def demo(folder: Path, as_json: bool) -> None:
 
 @data.command()
 @FOLDER
-@click.option("--train", type=POSITIVE, default=10_000, show_default=True, help="Images to train on.")
-@click.option("--val", type=POSITIVE, default=1_000, show_default=True, help="Images to validate on.")
-@click.option("--classes", type=click.IntRange(min=2), default=100, show_default=True, help="Classes, of equal size.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Start of all random numbers.")
+@click.option("--train", type=POSITIVE, default=10_000, show_default=True, help="Training images.")
+@click.option("--val", type=POSITIVE, default=1_000, show_default=True, help="Validation images.")
+@click.option("--classes", type=click.IntRange(min=2), default=100, show_default=True, help="Classes of equal size.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Random seed.")
 @JSON
 def generate(folder: Path, train: int, val: int, classes: int, seed: int, as_json: bool) -> None:
-    """Write drawn photographs, large as ImageNet's, to DIR.
+    """Write synthetic photographs, as large as ImageNet's, to DIR.
 
-    For tests and benchmarks of the input: the same numbers and seed give the same files.
+    They serve tests and benchmarks of the input. The same numbers and seed give the same files.
     """
     from lbsgd.data.procedural import write_photos
 
@@ -64,7 +64,7 @@ def index(folder: Path, force: bool, as_json: bool) -> None:
     """List DIR once and keep the list in DIR/.lbsgd.
 
     Every host and rank finds it there. Without it, each user on each host lists DIR at the first run. An index that
-    does not fit what lies in DIR is never used.
+    does not match DIR is never used.
     """
     from lbsgd.data.formats import build_index
     from lbsgd.data.index_cache import shared_path, write_index
@@ -94,7 +94,7 @@ def index(folder: Path, force: bool, as_json: bool) -> None:
 def info(spec: str, as_json: bool) -> None:
     """Count what DIR holds: samples, classes, bytes, pixels.
 
-    Widths and heights are read from the headers of up to 1,000 images of each split. DIR may be synthetic:... too.
+    Widths and heights are read from the headers of up to 1,000 images per split. DIR may also be synthetic:...
     """
     from lbsgd.commands.data_table import info_text
     from lbsgd.data.info import describe_dataset
@@ -114,12 +114,12 @@ def info(spec: str, as_json: bool) -> None:
     show_default=True,
     help="Tar files, or TFRecord files in ImageNet's layout.",
 )
-@click.option("--shard-mb", type=POSITIVE, default=256, show_default=True, help="Largest size of a shard, in megabytes.")
+@click.option("--shard-mb", type=POSITIVE, default=256, show_default=True, help="Maximum shard size in megabytes.")
 @JSON
 def pack(folder: Path, out: Path, format_name: str, shard_mb: int, as_json: bool) -> None:
     """Pack DIR into shards in OUT, a few large files.
 
-    Images are copied as they are, in the same order. A pack that was interrupted goes on when the same command runs again.
+    Images are copied unchanged, in the same order. The same command resumes a pack that was interrupted.
     """
     from functools import partial
 
@@ -138,12 +138,12 @@ def pack(folder: Path, out: Path, format_name: str, shard_mb: int, as_json: bool
 
 @data.command()
 @FOLDER
-@click.option("--threads", type=POSITIVE, help="Threads that read and decode.  [default: one a core]")
+@click.option("--threads", type=POSITIVE, help="Threads that read and decode.  [default: one per core]")
 @JSON
 def verify(folder: Path, threads: int | None, as_json: bool) -> None:
     """Decode every image of DIR and list the broken ones.
 
-    In TFRecord files the checksums are compared too. The exit code is 4 when an image is broken.
+    The checksums of TFRecord files are verified too. The exit code is 4 if an image is broken.
     """
     import os
 

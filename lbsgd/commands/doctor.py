@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lbsgd.commands.options import POSITIVE, framework_option, runs_option
-from lbsgd.commands.ranks import ALL_SLOTS, Ranks, hosts_options
+from lbsgd.commands.ranks import ALL_SLOTS, RankCount, Ranks, hosts_options
 from lbsgd.errors import EnvironmentNotReady, UsageError
 
 if TYPE_CHECKING:
@@ -23,20 +23,29 @@ FOLDER = click.Path(path_type=Path)
 
 
 @click.group(invoke_without_command=True)
-@click.option("--np", "-np", "np", type=POSITIVE, help="Ranks of the job.  [default: one a slot; 2 on this host without GPUs]")
+@click.option(
+    "--np",
+    "-np",
+    "np",
+    type=RankCount(),
+    metavar="N|auto",
+    help="Ranks of the job; auto: one per slot.  [default: auto; 2 on this host without GPUs]",
+)
 @hosts_options
-@framework_option(required=False, help="The framework that is to work.  [default: all that are installed]")
-@click.option("--data", metavar="DIR", help="The data set that all hosts are to see.  [default: not checked]")
+@framework_option(required=False, help="Framework to check.  [default: all installed ones]")
+@click.option("--data", metavar="DIR", help="Data set that every host must see.  [default: not checked]")
 @runs_option
-@click.option("--recipe", metavar="NAME|FILE", default="goyal2017", show_default=True, help="Whose checkpoints are to fit.")
-@click.option("--keep-checkpoints", type=POSITIVE, default=5, show_default=True, help="How many of them are kept.")
+@click.option(
+    "--recipe", metavar="NAME|FILE", default="goyal2017", show_default=True, help="Recipe whose checkpoint size is checked."
+)
+@click.option("--keep-checkpoints", type=POSITIVE, default=5, show_default=True, help="Number of checkpoints that are kept.")
 @click.option(
     "--timeout",
     type=click.FloatRange(min=1),
     default=120.0,
     show_default=True,
     metavar="SECONDS",
-    help="How long a host, or the ranks, may take to answer.",
+    help="Time that a host, or the ranks, may take to answer.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")
 @click.pass_context
@@ -55,9 +64,9 @@ def doctor(
 ) -> None:
     """Find what would keep a job from running on these hosts, and say what to do about it.
 
-    Hosts are those named, those of the Slurm, PBS, LSF or MPIJob allocation that this runs in, or this one. Each is asked for
-    its software, devices, network, folders and data; then ranks are started on all and sum arrays. Under horovodrun, mpirun or
-    srun its ranks examine themselves. Exit code 3 when there is a problem.
+    The hosts are those named, those of the surrounding Slurm, PBS, LSF or MPIJob allocation, or this one. Each reports its
+    software, devices, network, folders and data; then ranks are started on all of them and sum arrays. Under horovodrun, mpirun
+    or srun, the ranks examine themselves. The exit code is 3 if there is a problem.
 
     \b
       lbsgd doctor --hosts node1:8,node2:8 --data /data/imagenet
@@ -163,14 +172,14 @@ def _summary(findings: "list[Finding]") -> str:
 
 
 @doctor.command("facts", hidden=True)
-@click.option("--folder", type=FOLDER, required=True, help="Folder that ranks start in.")
+@click.option("--folder", type=FOLDER, required=True, help="Folder in which ranks start.")
 @click.option("--runs", type=FOLDER, required=True, help="Folder of all runs.")
-@click.option("--mark", required=True, help="Name of a file in it, made where the examination was started.")
+@click.option("--mark", required=True, help="Name of a file in it, created where the examination was started.")
 @click.option("--mpirun", metavar="PATH", help="The mpirun that starts the ranks.")
 @click.option("--data", metavar="DIR", help="The data set.")
 @click.option("--peer", "peers", metavar="HOST", multiple=True, help="Another host. Repeatable.")
 def facts(**asked) -> None:
-    """Tell what this host knows of itself: a line of JSON for each section. `lbsgd doctor` runs it on every host."""
+    """Report this host's facts, one line of JSON per section; `lbsgd doctor` runs it on every host."""
     from lbsgd.doctor.facts import collect
     from lbsgd.doctor.request import Question
 
@@ -179,10 +188,10 @@ def facts(**asked) -> None:
 
 
 @doctor.command("rank", hidden=True)
-@framework_option(required=False, help="Sum by Horovod with this framework.  [default: by MPI]")
+@framework_option(required=False, help="Sum with Horovod and this framework.  [default: with MPI]")
 @click.pass_context
 def rank(ctx: click.Context, /, framework: str | None) -> None:
-    """Be one of the ranks that `lbsgd doctor` starts."""
+    """Run as one of the ranks that `lbsgd doctor` starts."""
     from lbsgd.doctor.rank import be_rank
 
     ctx.exit(be_rank(framework))

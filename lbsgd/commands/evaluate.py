@@ -14,9 +14,9 @@ from lbsgd.commands.ranks import Ranks, leave_to_ranks, ranks_options
 
 @click.command("eval")
 @click.argument("checkpoint", metavar="RUN|CHECKPOINT", type=click.Path(path_type=Path))
-@click.option("--data", metavar="DIR", help="The data set.  [default: the run's]")
-@click.option("--framework", type=FRAMEWORK, help="[default: the one that wrote it]")
-@click.option("--batch-per-gpu", type=POSITIVE, help="Images evaluated at a time on each rank.  [default: the recipe's]")
+@click.option("--data", metavar="DIR", help="Data set.  [default: the run's]")
+@click.option("--framework", type=FRAMEWORK, help="Framework that evaluates it.  [default: the one that wrote it]")
+@click.option("--batch-per-gpu", type=POSITIVE, help="Images that each rank evaluates at a time.  [default: the recipe's]")
 @ranks_options
 @reading_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")
@@ -32,9 +32,10 @@ def evaluate(
     as_json: bool,
     **reading: Any,
 ) -> None:
-    """Count the errors of a checkpoint on every validation image exactly once.
+    """Evaluate a checkpoint on every validation image, each exactly once.
 
-    Takes one checkpoint, or a run and its last one. Runs alone, with --np N, or under a launcher; ranks divide the images.
+    Give a checkpoint, or a run for its last checkpoint. Run it by itself, with --np N, or under a launcher: the ranks share
+    the images.
     """
     from lbsgd.ranks.failure import leave_together
     from lbsgd.ranks.world import connect

@@ -19,29 +19,29 @@ def horovod() -> None:
     "frameworks",
     type=FRAMEWORK,
     multiple=True,
-    help="Build for this framework only. Repeatable. Default: all that are installed.",
+    help="Build for this framework only. Repeatable.  [default: all installed ones]",
 )
 @click.option(
     "--operations",
     type=click.Choice(["auto", "cpu", "nccl"]),
     default="auto",
     show_default=True,
-    help="What tensors are reduced with; auto takes NCCL where the frameworks are CUDA builds.",
+    help="Operations that reduce tensors; auto: NCCL if the frameworks are CUDA builds.",
 )
 @click.option(
     "--sdist",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Horovod's released source file, where pip cannot download it.",
+    help="Horovod's released source archive, if pip cannot download it.",
 )
-@click.option("--no-index", is_flag=True, help="Ask no package index: the source is given by --sdist, or in the cache.")
+@click.option("--no-index", is_flag=True, help="Use no package index: the source comes from --sdist or from the cache.")
 @click.option(
     "--cache",
     type=click.Path(file_okay=False, path_type=Path),
     show_default="~/.cache/lbsgd/horovod",
     help="Folder that keeps the wheels and their build logs.",
 )
-@click.option("--force", is_flag=True, help="Build again though the cache has the wheel.")
-@click.option("--jobs", type=click.IntRange(min=1), show_default="the cores", help="Compilers to run at a time.")
+@click.option("--force", is_flag=True, help="Rebuild even if the cache has the wheel.")
+@click.option("--jobs", type=click.IntRange(min=1), show_default="the cores", help="Compilers to run in parallel.")
 @click.option("--verify/--no-verify", default=True, show_default=True, help="Reduce tensors on two ranks at the end.")
 def build(
     frameworks: tuple[str, ...],
@@ -53,9 +53,9 @@ def build(
     jobs: int | None,
     verify: bool,
 ) -> None:
-    """Build Horovod for the frameworks and the MPI found here, install it, and reduce tensors with it.
+    """Build Horovod for the installed frameworks and MPI, install it, and reduce tensors with it.
 
-    Takes some minutes the first time. A later build for the same versions is taken from the cache.
+    The first build takes a few minutes. A later build for the same versions comes from the cache.
     """
     from lbsgd.launch.horovod.build import build_wheel, default_cache, default_jobs, install
     from lbsgd.launch.horovod.toolchain import inspect_toolchain
@@ -86,13 +86,13 @@ def build(
     "frameworks",
     type=FRAMEWORK,
     multiple=True,
-    help="Check this framework only. Repeatable. Default: all that are installed.",
+    help="Check this framework only. Repeatable.  [default: all installed ones]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def check(frameworks: tuple[str, ...], as_json: bool) -> None:
     """Show what the installed Horovod was built for, and reduce tensors on two ranks in each framework.
 
-    Exit code 3 when something is not ready.
+    The exit code is 3 if something is not ready.
     """
     from lbsgd.errors import EnvironmentNotReady
     from lbsgd.launch.horovod.report import examine, report_lines

@@ -16,7 +16,7 @@ def launch() -> None:
       lbsgd launch mpirun --np 16 --hosts node1:8,node2:8 -- train --framework torch --data /data/imagenet
       lbsgd launch slurm --nodes 32 --gpus-per-node 8 --print -- train --framework torch --data /data/imagenet
 
-    What follows `--` is an lbsgd command line. With --print it is shown what would be run or submitted, and nothing is done.
+    What follows `--` is an lbsgd command line. With --print, the command or job is shown and not started.
     """
 
 

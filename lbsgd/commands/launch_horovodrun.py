@@ -19,7 +19,7 @@ from lbsgd.commands.startable import command_argument, require_startable
     "--output-filename",
     type=click.Path(path_type=Path, file_okay=False),
     metavar="DIR",
-    help="Also write what each rank says into files in DIR.",
+    help="Also write each rank's output to files in DIR.",
 )
 @print_option
 @command_argument
@@ -38,7 +38,7 @@ def horovodrun(
     \b
       lbsgd launch horovodrun --hosts node1:8,node2:8 -- train --framework torch --data /data/imagenet
 
-    horovodrun hands every environment variable to every rank; `lbsgd launch mpirun` only those that matter.
+    horovodrun passes every environment variable to every rank; `lbsgd launch mpirun` passes only those that matter.
     """
     from lbsgd.launch import mpirun
     from lbsgd.launch.horovodrun import render, require_horovodrun

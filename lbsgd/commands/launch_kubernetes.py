@@ -55,34 +55,40 @@ class Mount(click.ParamType):
 
 
 @click.command("kubernetes", context_settings={"allow_interspersed_args": False})
-@click.option("--image", required=True, help="Image with lbsgd and an ssh server, such as that of this project's Dockerfile.")
+@click.option(
+    "--image", required=True, help="Image with lbsgd and an ssh server, such as the one that this project's Dockerfile builds."
+)
 @click.option("--name", type=Name(), default="lbsgd", show_default=True, help="Name of the MPIJob.")
 @click.option("--namespace", "-n", type=Name(), help="Namespace.  [default: kubectl's]")
-@click.option("--workers", type=POSITIVE, required=True, metavar="N", help="How many worker pods.")
-@click.option("--gpus-per-worker", type=POSITIVE, metavar="N", help="GPUs of each worker.")
-@click.option("--slots-per-worker", type=POSITIVE, metavar="N", help="Ranks on each worker.  [default: one a GPU]")
-@click.option("--cpus-per-worker", type=Size(), metavar="N", help="Cores of each worker.")
-@click.option("--memory-per-worker", type=Size(), metavar="SIZE", help="Memory of each worker, with its shared memory.")
-@click.option("--shm", type=Size(), metavar="SIZE", default="8Gi", show_default=True, help="Shared memory of each worker.")
+@click.option("--workers", type=POSITIVE, required=True, metavar="N", help="Number of worker pods.")
+@click.option("--gpus-per-worker", type=POSITIVE, metavar="N", help="GPUs per worker.")
+@click.option("--slots-per-worker", type=POSITIVE, metavar="N", help="Ranks per worker.  [default: one per GPU]")
+@click.option("--cpus-per-worker", type=Size(), metavar="N", help="Cores per worker.")
+@click.option("--memory-per-worker", type=Size(), metavar="SIZE", help="Memory per worker, including its shared memory.")
+@click.option("--shm", type=Size(), metavar="SIZE", default="8Gi", show_default=True, help="Shared memory per worker.")
 @click.option(
     "--volume",
     "volumes",
     type=Mount(),
     multiple=True,
     metavar="CLAIM:/FOLDER[:ro]",
-    help="A persistent volume claim and where pods see it; repeatable.",
+    help="Persistent volume claim and its mount point in the pods. Repeatable.",
 )
 @click.option(
-    "--node-selector", "selectors", multiple=True, metavar="LABEL=VALUE", help="A label of the workers' nodes; repeatable."
+    "--node-selector",
+    "selectors",
+    multiple=True,
+    metavar="LABEL=VALUE",
+    help="Label that the workers' nodes must have. Repeatable.",
 )
-@click.option("--user", type=click.IntRange(min=0), default=1000, show_default=True, help="Number of the image's user.")
+@click.option("--user", type=click.IntRange(min=0), default=1000, show_default=True, help="UID that the image runs as.")
 @click.option(
-    "--ssh-dir", default="/home/lbsgd/.ssh", show_default=True, help="Folder of that user's ssh keys, for the operator to fill."
+    "--ssh-dir", default="/home/lbsgd/.ssh", show_default=True, help="Folder of that user's ssh keys, which the operator fills."
 )
-@click.option("--starts-itself", is_flag=True, help="For commands that start their ranks, as bench.")
+@click.option("--starts-itself", is_flag=True, help="The command starts its own ranks, like bench.")
 @interface_option
 @click.option(
-    "--run-dir", help="Folder of the training run, on a volume; gone on with when it has a checkpoint.  [default: runs/<name>]"
+    "--run-dir", help="Folder of the training run, on a volume; resumed if it has a checkpoint.  [default: runs/<name>]"
 )
 @click.option(
     "--grace",
@@ -91,7 +97,7 @@ class Mount(click.ParamType):
     metavar="SECONDS",
     default=120,
     show_default=True,
-    help="How long a pod that is to go may take to save.",
+    help="Time that a pod has to save its state before it is removed.",
 )
 @restarts_option
 @print_option

@@ -29,12 +29,12 @@ class Words(click.ParamType):
 
 
 np_option = click.option(
-    "--np", "-np", "-n", "np", type=RankCount(), metavar="N|auto", help="How many ranks.  [default: one on each slot]"
+    "--np", "-np", "-n", "np", type=RankCount(), metavar="N|auto", help="Number of ranks; auto: one per slot.  [default: auto]"
 )
 mpi_args_option = click.option(
-    "--mpi-args", type=Words(), metavar="TEXT", default="", help="More options for mpirun, quoted as for a shell."
+    "--mpi-args", type=Words(), metavar="TEXT", default="", help="Additional mpirun options, quoted as for a shell."
 )
-print_option = click.option("--print", "only_print", is_flag=True, help="Show the command and do nothing.")
+print_option = click.option("--print", "only_print", is_flag=True, help="Show the command without running it.")
 
 
 # What follows the first word that is no option belongs to the command, even without --.
@@ -44,11 +44,9 @@ print_option = click.option("--print", "only_print", is_flag=True, help="Show th
 @click.option(
     "--cores-per-rank", type=POSITIVE, metavar="N", help="Bind each rank to N cores of its own and give it N threads."
 )
-@click.option(
-    "--mpi", "flavour", type=click.Choice(FLAVOURS), help="Whose mpirun it is.  [default: what mpirun --version says]"
-)
+@click.option("--mpi", "flavour", type=click.Choice(FLAVOURS), help="Kind of mpirun.  [default: detected by mpirun --version]")
 @mpi_args_option
-@click.option("--tag-output", is_flag=True, help="Begin each line with the number of the rank that wrote it.")
+@click.option("--tag-output", is_flag=True, help="Start each line of output with the rank that wrote it.")
 @print_option
 @command_argument
 @click.pass_context

@@ -36,19 +36,19 @@ class Gpus(click.ParamType):
 
 
 @click.command("slurm", context_settings={"allow_interspersed_args": False})
-@click.option("--nodes", "-N", type=POSITIVE, default=1, show_default=True, help="How many nodes.")
-@click.option("--gpus-per-node", type=Gpus(), metavar="[TYPE:]N", help="GPUs on each node.")
-@click.option("--tasks-per-node", type=POSITIVE, metavar="N", help="Ranks on each node.  [default: one a GPU]")
-@click.option("--cpus-per-task", type=POSITIVE, metavar="N", help="Cores for each rank; they read the images.")
+@click.option("--nodes", "-N", type=POSITIVE, default=1, show_default=True, help="Number of nodes.")
+@click.option("--gpus-per-node", type=Gpus(), metavar="[TYPE:]N", help="GPUs per node.")
+@click.option("--tasks-per-node", type=POSITIVE, metavar="N", help="Ranks per node.  [default: one per GPU]")
+@click.option("--cpus-per-task", type=POSITIVE, metavar="N", help="Cores per rank, which read the images.")
 @click.option("--time", metavar="[D-]HH:MM:SS", help="Time limit of one attempt.  [default: the partition's]")
 @click.option("--partition", "-p", metavar="NAME", help="Partition.")
 @click.option("--account", "-A", metavar="NAME", help="Account to charge.")
 @click.option("--qos", metavar="NAME", help="Quality of service.")
-@click.option("--mem", metavar="SIZE", help="Memory on each node; 0 is all of it.")
+@click.option("--mem", metavar="SIZE", help="Memory per node; 0: all of it.")
 @click.option("--constraint", "-C", metavar="FEATURES", help="Features that the nodes must have.")
 @click.option("--job-name", "-J", metavar="NAME", default="lbsgd", show_default=True, help="Name of the job.")
-@click.option("--exclusive", is_flag=True, help="Share the nodes with no other job.")
-@click.option("--sbatch", "more", multiple=True, metavar="KEY[=VALUE]", help="Any other long option of sbatch; repeatable.")
+@click.option("--exclusive", is_flag=True, help="Do not share the nodes with other jobs.")
+@click.option("--sbatch", "more", multiple=True, metavar="KEY[=VALUE]", help="Any other long option of sbatch. Repeatable.")
 @click.option(
     "--output",
     "log_dir",
@@ -61,22 +61,24 @@ class Gpus(click.ParamType):
     "--setup",
     multiple=True,
     metavar="BASH",
-    help="A line of bash that makes the environment, e.g. 'module load openmpi'; repeatable.  [default: PATH as it is now]",
+    help="Line of bash that sets up the environment, e.g. 'module load openmpi'. Repeatable.  [default: the current PATH]",
 )
 @click.option(
     "--start",
     type=click.Choice(["mpirun", "srun", "none"]),
     default="mpirun",
     show_default=True,
-    help="What starts the ranks. srun takes a Slurm and an MPI with PMIx; none is for commands that start ranks, as bench.",
+    help="What starts the ranks. srun needs Slurm and MPI with PMIx; none is for commands that start their own, like bench.",
 )
 @interface_option
 @click.option(
     "--run-dir",
     type=click.Path(file_okay=False),
-    help="Folder of the training run; gone on with when it has a checkpoint.  [default: runs/slurm-<job>]",
+    help="Folder of the training run; resumed if it has a checkpoint.  [default: runs/slurm-<job>]",
 )
-@click.option("--requeue/--no-requeue", default=True, show_default=True, help="Start again and go on when the job was ended.")
+@click.option(
+    "--requeue/--no-requeue", default=True, show_default=True, help="Requeue the job when it was ended, and resume its run."
+)
 @click.option(
     "--warn",
     "warning_seconds",
@@ -84,18 +86,17 @@ class Gpus(click.ParamType):
     metavar="SECONDS",
     default=180,
     show_default=True,
-    help="How long before the time limit ranks save and leave; Slurm may be 60 s early.",
+    help="Time before the limit at which the ranks save and exit; Slurm may be 60 s early.",
 )
 @restarts_option
 @print_option
-@click.option("--test-only", is_flag=True, help="Have Slurm check the script and say when it would start; submit nothing.")
+@click.option("--test-only", is_flag=True, help="Let Slurm check the script and estimate its start, without submitting it.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")
 @command_argument
 def slurm(only_print: bool, test_only: bool, as_json: bool, **options: Any) -> None:
     """Submit a command to Slurm, to run over all nodes of the job.
 
-    Before the time limit, and when the job is preempted, a training run is saved; then the job is queued again and goes on
-    with it.
+    A training run is saved before the time limit and when the job is preempted; then the job is requeued and resumes it.
 
     \b
       lbsgd launch slurm --nodes 32 --gpus-per-node 8 --time 4:00:00 -- train --framework torch --data /data/imagenet

@@ -33,14 +33,14 @@ RECIPE_OPTIONS = (
         metavar="NAME",
         help="Network, such as resnet50, timm:NAME (torch) or keras:NAME (tensorflow).",
     ),
-    click.option("--batch-per-gpu", type=POSITIVE, help="Images a worker takes at each iteration, the paper's n."),
-    click.option("--epochs", type=POSITIVE, help="Length of the run; the decay points stay where they are."),
+    click.option("--batch-per-gpu", type=POSITIVE, help="Images per worker and iteration, the paper's n."),
+    click.option("--epochs", type=POSITIVE, help="Length of the run; the decay points do not move."),
     click.option(
         "--precision",
         type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
         help="Arithmetic precision; auto: bf16 on devices that have it.",
     ),
-    click.option("--seed", type=click.IntRange(min=0), help="Start of all random numbers."),
+    click.option("--seed", type=click.IntRange(min=0), help="Random seed."),
     click.option(
         "--set",
         "set_values",
@@ -55,31 +55,31 @@ RUN_OPTIONS = (
         "--accumulate",
         type=POSITIVE,
         show_default="1",
-        help="Virtual workers on each rank, one after the other in an iteration.",
+        help="Virtual workers per rank, which take turns in each iteration.",
     ),
     click.option(
         "--max-steps",
         type=POSITIVE,
-        help="End the run after this many iterations; the schedule stays as it is.",
+        help="End the run after this many iterations; the schedule does not change.",
     ),
 )
 
 READING_OPTIONS = (
-    click.option("--data-threads", type=POSITIVE, help="Threads a rank that read images.  [default: its share of the cores]"),
+    click.option("--data-threads", type=POSITIVE, help="Image-reading threads per rank.  [default: its share of the cores]"),
     click.option(
         "--read-timeout",
         type=click.FloatRange(min=0.1),
         metavar="SECONDS",
         default=120.0,
         show_default=True,
-        help="A read that takes longer is an error that names the image.",
+        help="Time limit of a read; a slower one is an error that names the image.",
     ),
     click.option(
         "--bad-samples",
         metavar="fail|replace[:N]",
         default="fail",
         show_default=True,
-        help="Unreadable images: fail at the first one, or replace them (leave them out of evaluation), N at most.",
+        help="Unreadable images: fail at the first one, or replace up to N of them (evaluation leaves them out).",
     ),
 )
 
@@ -112,7 +112,7 @@ def data_option(*, required: bool, help: str) -> Decorator:
 def runs_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """--runs, the folder of all runs, as the argument `runs`."""
     folder = click.Path(path_type=Path, file_okay=False)
-    help = "Folder in which each run has its folder."
+    help = "Folder that holds the folders of all runs."
     return click.option("--runs", "runs", type=folder, default="runs", show_default=True, help=help)(command)
 
 

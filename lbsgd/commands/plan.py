@@ -57,15 +57,15 @@ def accept_training_options(command: click.Command) -> click.Command:
 
 @accept_training_options
 @click.command()
-@framework_option(required=False, help="Framework of the recorded run that a time is predicted from.")
-@data_option(required=False, help="Data set to count the samples and classes of.")
+@framework_option(required=False, help="Framework of the recorded run from which the time is predicted.")
+@data_option(required=False, help="Data set whose samples and classes are counted.")
 @click.option("--samples", type=POSITIVE, help="Number of training images, instead of --data.")
 @click.option(
     "--classes",
     type=POSITIVE,
     default=1000,
     show_default=True,
-    help="Number of classes, where --data is not given.",
+    help="Number of classes, if --data is not given.",
 )
 @click.option(
     "--np", "-np", "np", type=RankCount(), metavar="N|auto", help="Number of ranks; auto: one per slot.  [default: 1]"
@@ -78,7 +78,7 @@ def accept_training_options(command: click.Command) -> click.Command:
     "--plot",
     metavar="FILE.png",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Draw the learning rate over the epochs.",
+    help="Plot the learning rate over the epochs to this file.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, with the rate of every iteration.")
 def plan(
@@ -94,9 +94,9 @@ def plan(
     as_json: bool,
     **recipe_values: Any,
 ) -> None:
-    """Show what a run would do: every derived number, the rule it comes from, and what to beware of.
+    """Show what a run would do: every derived number, the rule behind it, and warnings.
 
-    All options of `lbsgd train` but --resume are accepted; those that are not listed here change nothing of a plan.
+    All options of `lbsgd train` except --resume are accepted; those that are not listed here do not change the plan.
     """
     from lbsgd.policy.plan import make_plan
 

@@ -55,45 +55,49 @@ def parse_gpus(ctx: click.Context, parameter: click.Parameter, text: str) -> lis
 
 @click.command()
 @click.option("--gpus", metavar="N,N,..", required=True, callback=parse_gpus, help="Numbers of GPUs to predict.")
-@click.option("--step-ms", type=RATE, required=True, help="Measured milliseconds of a step on --baseline-gpus GPUs.")
-@click.option("--model", metavar="NAME", help="Network, such as resnet50, that the gradients' sizes and order are taken from.")
-@click.option("--gradient-mb", type=RATE, help="MB (10^6 bytes) of gradients as they are sent, instead of --model.")
+@click.option("--step-ms", type=RATE, required=True, help="Measured step time in milliseconds on --baseline-gpus GPUs.")
+@click.option("--model", metavar="NAME", help="Network that gives the sizes and the order of the gradients, such as resnet50.")
+@click.option("--gradient-mb", type=RATE, help="Size of the gradients as sent, in MB (10^6 bytes), instead of --model.")
 @click.option(
-    "--dtype", type=click.Choice(list(BYTES_PER_VALUE)), default="fp32", show_default=True, help="Gradients of --model."
+    "--dtype",
+    type=click.Choice(list(BYTES_PER_VALUE)),
+    default="fp32",
+    show_default=True,
+    help="Data type of the gradients of --model.",
 )
-@click.option("--baseline-gpus", type=POSITIVE, default=1, show_default=True, help="GPUs that --step-ms was measured on.")
-@click.option("--gpus-per-node", type=POSITIVE, default=8, show_default=True, help="GPUs of a node.")
-@click.option("--network-gbit", type=RATE, help="Nominal Gbit/s of a node's network, all cards together.")
 @click.option(
-    "--transport", type=click.Choice(["tcp", "rdma"]), default="tcp", show_default=True, help="What runs over the network."
+    "--baseline-gpus", type=POSITIVE, default=1, show_default=True, help="Number of GPUs on which --step-ms was measured."
 )
+@click.option("--gpus-per-node", type=POSITIVE, default=8, show_default=True, help="GPUs per node.")
+@click.option("--network-gbit", type=RATE, help="Nominal network rate of a node in Gbit/s, all cards together.")
+@click.option("--transport", type=click.Choice(["tcp", "rdma"]), default="tcp", show_default=True, help="Network protocol.")
 @click.option(
     "--intra-node",
     type=click.Choice(["nvlink", "pcie"]),
     default="nvlink",
     show_default=True,
-    help="What links the GPUs of a node.",
+    help="Link between the GPUs of a node.",
 )
 @click.option(
     "--allreduce",
     type=click.Choice(["nccl", "mpi", "gloo"]),
     default="nccl",
     show_default=True,
-    help="Who sums: nccl on the GPUs; mpi on the CPUs; gloo on the CPUs between nodes, as in the paper.",
+    help="Library that sums: nccl on the GPUs; mpi on the CPUs; gloo on the CPUs between nodes, as in the paper.",
 )
 @click.option(
     "--overlap",
     type=click.Choice(["none", "full"]),
     default="full",
     show_default=True,
-    help="Send gradients after backward, or as they become ready, fused.",
+    help="When gradients are sent: after backward (none), or fused as they become ready (full).",
 )
 @click.option(
     "--fusion-mb",
     type=click.FloatRange(min=0),
     default=FUSION_BYTES / 1e6,
     show_default="134.2, Horovod's 128 MiB",
-    help="MB that gradients are fused up to; 0 sends each by itself.",
+    help="Size in MB up to which gradients are fused; 0: send each by itself.",
 )
 @click.option(
     "--cycle-ms",
@@ -107,7 +111,7 @@ def parse_gpus(ctx: click.Context, parameter: click.Parameter, text: str) -> lis
     metavar="FILE",
     multiple=True,
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Allreduce as measured: JSON of `lbsgd bench allreduce`, instead of the cluster's description. Repeatable.",
+    help="Measured allreduce: JSON of `lbsgd bench allreduce`, instead of the cluster's description. Repeatable.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def project(
@@ -124,10 +128,10 @@ def project(
     as_json: bool,
     **cluster: Any,
 ) -> None:
-    """Predict the efficiency of training on a cluster that is described, not there.
+    """Predict the efficiency of training on a hypothetical cluster.
 
-    A model of communication, calibrated on published measurements, says how much of it backward hides. It knows the
-    bottleneck; it cannot know what is wrong with a cluster: measure with `lbsgd bench` where you can.
+    A communication model, calibrated on published measurements, estimates how much of it the backward pass hides and names the
+    bottleneck. It cannot know what is wrong with a real cluster: measure with `lbsgd bench` where you can.
 
     \b
       lbsgd project --gpus 8,64,256 --network-gbit 50 --model resnet50 --step-ms 250

@@ -50,23 +50,28 @@ interface_option = click.option(
     "--interface",
     type=Interface(),
     metavar="NAME",
-    help="The network interface that hosts talk through, named the same on all of them.  [default: MPI chooses]",
+    help="Network interface between the hosts, of the same name on all of them.  [default: chosen by MPI]",
 )
 
 HOSTS_OPTIONS = (
-    click.option("--hosts", "-H", metavar="HOST:SLOTS,...", help="The hosts.  [default: the scheduler's, or this one]"),
+    click.option("--hosts", "-H", metavar="HOST:SLOTS,...", help="Hosts to use.  [default: the scheduler's, or this one]"),
     click.option(
         "--hostfile",
         type=click.Path(path_type=Path, dir_okay=False),
         metavar="FILE",
-        help="The hosts, one a line: HOST slots=N.",
+        help="File with one host per line: HOST slots=N.",
     ),
     interface_option,
     click.option("--oversubscribe", is_flag=True, help="Allow more ranks than GPUs or CPU cores."),
 )
 
 NP_OPTION = click.option(
-    "--np", "-np", "np", type=RankCount(), metavar="N|auto", help="Start so many ranks; auto: on all slots.  [default: be one]"
+    "--np",
+    "-np",
+    "np",
+    type=RankCount(),
+    metavar="N|auto",
+    help="Number of ranks to start; auto: one per slot.  [default: run as a single rank]",
 )
 
 

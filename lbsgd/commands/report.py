@@ -15,20 +15,20 @@ from lbsgd.commands.options import runs_option
     "-o",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE.html",
-    help="Where the page goes.  [default: report.html in the folder that it is about]",
+    help="File to write.  [default: report.html in the folder of its subject]",
 )
 @click.option(
     "--projection",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="FILE.json",
-    help="Of a study: what `lbsgd project --json` printed, drawn beside what was measured.",
+    help="Output of `lbsgd project --json`, drawn next to a study's measurements.",
 )
 @click.option("--open", "open_page", is_flag=True, help="Show the page in the web browser.")
 def report(subject: str | None, runs: Path, output: Path | None, projection: Path | None, open_page: bool) -> None:
     """Write one HTML page about a run, a scaling study or a folder of them.
 
-    The page needs no network and no other file. SUBJECT is a name under --runs, a folder, or "latest"; without it the page is
-    about all that lies under --runs.
+    The page needs no network and no other file. Give a name under --runs, a folder, or "latest"; without one, the page covers
+    everything under --runs.
 
     \b
       lbsgd report latest --open

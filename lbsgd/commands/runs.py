@@ -21,7 +21,7 @@ def runs() -> None:
 @runs_option
 @JSON
 def list_runs(runs: Path, as_json: bool) -> None:
-    """One line a run, oldest first."""
+    """List the recorded runs, one per line, oldest first."""
     records = _read_all(runs)
     if as_json:
         click.echo(json.dumps(records, indent=2))
@@ -37,7 +37,7 @@ def list_runs(runs: Path, as_json: bool) -> None:
 @runs_option
 @JSON
 def show(run: str, runs: Path, as_json: bool) -> None:
-    """All that is recorded of RUN: its name under --runs, its folder, or "latest"."""
+    """Show everything that is recorded of RUN: a name under --runs, a folder, or "latest"."""
     record = _find(run, runs)
     if as_json:
         click.echo(json.dumps(record, indent=2))
@@ -53,7 +53,7 @@ def show(run: str, runs: Path, as_json: bool) -> None:
 @runs_option
 @JSON
 def compare(names: tuple[str, ...], runs: Path, as_json: bool) -> None:
-    """Results of several RUNs side by side, and the settings in which they differ."""
+    """Show the results of several RUNs side by side, and the settings in which they differ."""
     from lbsgd.errors import UsageError
     from lbsgd.record.run_record import flatten
 

@@ -10,9 +10,9 @@ restarts_option = click.option(
     type=click.IntRange(min=0),
     default=3,
     show_default=True,
-    help="How often to start again when it fails in a way that may not come again, such as a lost rank.",
+    help="Number of restarts after failures that may be transient, such as a lost rank.",
 )
-print_option = click.option("--print", "only_print", is_flag=True, help="Show what would be submitted and do nothing.")
+print_option = click.option("--print", "only_print", is_flag=True, help="Show what would be submitted without submitting it.")
 
 
 def require_submittable(command: tuple[str, ...], *, starts_itself: bool, interface: str | None) -> None:

@@ -23,7 +23,7 @@ DEFAULT_DATA = "synthetic"
 
 
 @click.command()
-@framework_option(required=True, help="What executes the steps.")
+@framework_option(required=True, help="Framework that executes the steps.")
 @data_option(
     required=False,
     help="Folder with train/<class>/* and val/<class>/*, or `synthetic`.  [default: synthetic, to measure speed]",
@@ -41,30 +41,30 @@ DEFAULT_DATA = "synthetic"
     "--resume",
     type=click.Path(path_type=Path),
     metavar="RUN|CHECKPOINT",
-    help="Go on from a run's last checkpoint, or from this one.",
+    help="Resume from a run's last checkpoint, or from this checkpoint.",
 )
-@click.option("--keep-checkpoints", type=POSITIVE, default=5, show_default=True, help="How many of the newest to keep.")
+@click.option("--keep-checkpoints", type=POSITIVE, default=5, show_default=True, help="Number of newest checkpoints to keep.")
 @click.option(
     "--efficiency-steps",
     type=click.IntRange(min=0),
     default=20,
     show_default=True,
-    help="Steps timed with communication off, before training, for the scaling efficiency. 0: do not measure it.",
+    help="Steps to time without communication before training, for the scaling efficiency; 0: do not measure it.",
 )
-@click.option("--log-to", metavar="tensorboard,mlflow", default="", help="Send the metrics there as well.")
+@click.option("--log-to", metavar="tensorboard,mlflow", default="", help="Also send the metrics to these loggers.")
 @reading_options
 @click.option(
     "--channels-last/--no-channels-last",
     default=True,
     show_default=True,
-    help="Memory layout of images and weights in PyTorch; TensorFlow's is always channels-last.",
+    help="Memory layout of images and weights in PyTorch; TensorFlow always uses channels-last.",
 )
 @click.option(
     "--compile",
     type=click.Choice(["auto", "on", "off"]),
     default="auto",
     show_default=True,
-    help="Compile the network by torch.compile; auto: on a GPU. TensorFlow always compiles a graph.",
+    help="Compile the network with torch.compile; auto: only on a GPU. TensorFlow always compiles a graph.",
 )
 @click.option("--deterministic", is_flag=True, help="Use deterministic algorithms, so that runs repeat bitwise on a GPU too.")
 @click.option(
@@ -72,13 +72,13 @@ DEFAULT_DATA = "synthetic"
     metavar="[N:M]",
     is_flag=False,
     flag_value="auto",
-    help="Profile iterations N to M - 1 on rank 0.  [without a value: 10 of them, 10 after the start]",
+    help="Profile iterations N to M - 1 on rank 0.  [without a value: 10 iterations, after the first 10]",
 )
 @click.pass_context
 def train(ctx: click.Context, /, ranks: Ranks, **options: Any) -> None:
     """Train an image classifier on any number of workers.
 
-    Run it under horovodrun, mpirun or srun, alone, or with --np N to have the ranks started.
+    Run it under horovodrun, mpirun or srun, by itself, or with --np N, which starts the ranks.
 
     \b
       horovodrun -np 256 lbsgd train --framework torch --data /data/imagenet
