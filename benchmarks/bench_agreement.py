@@ -30,7 +30,7 @@ Settings = dict[str, Any]
 
 @click.command(context_settings={"show_default": True})
 @click.option("--framework", type=FRAMEWORK, default="torch", help="What executes the steps.")
-@click.option("--batch", type=POSITIVE, default=16, help="Images a rank takes at each step.")
+@click.option("--batch", type=POSITIVE, default=16, help="Images per rank and step.")
 @click.option("--size", type=POSITIVE, default=64, help="Pixels a side of an image.")
 @click.option("--steps", type=POSITIVE, default=30, help="Steps that are timed in each job.")
 @click.option("--rounds", type=POSITIVE, default=7, help="Efficiencies that each way gives.")
@@ -124,7 +124,7 @@ def run_study(settings: Settings, sizes: tuple[int, ...]) -> dict[str, Any]:
 
 
 def figures_of(study: dict[str, Any]) -> dict[str, Any]:
-    """Efficiency and images a second by a study, and the shares of a step that its parts leave over."""
+    """Efficiency and images per second by a study, and the shares of a step that its parts leave over."""
     sizes = {size["workers"]: size for size in study["sizes"]}
     parts = {count: size["parts_ms"] for count, size in sizes.items()}
     return {
@@ -136,7 +136,7 @@ def figures_of(study: dict[str, Any]) -> dict[str, Any]:
 
 
 def loop_rate(settings: Settings, count: int) -> float:
-    """Images a second of the hand-written loop on so many ranks."""
+    """Images per second of the hand-written loop on this many ranks."""
     ranks = ["mpirun", "--allow-run-as-root", "--bind-to", "none", "-np", str(count)]
     seconds = float(run([*ranks, sys.executable, *sys.argv]).split()[-1])
     return count * settings["batch"] * settings["steps"] / seconds

@@ -1,4 +1,4 @@
-"""Images a second of lbsgd's input pipeline beside others, each a process on one core, which take turns of an epoch.
+"""Images per second of lbsgd's input pipeline beside others, each a process on one core, which take turns of an epoch.
 
 Between its turns a process is stopped, so that what it reads ahead takes no time from another one, and what it had ahead at
 the beginning it has again at the end.
@@ -60,7 +60,7 @@ class Contestant:
         return json.loads(line)
 
     def take(self, batches: int) -> dict[str, float]:
-        """seconds and processor_seconds that so many batches took."""
+        """seconds and processor_seconds that this many batches took."""
         self.process.stdin.write(f"{batches}\n")
         self.process.stdin.flush()
         return self.answer()
@@ -117,7 +117,7 @@ def take_turns(contestants: dict[str, Contestant], batches: int, rounds: int) ->
 
 
 def rates(rounds: list[dict[str, Any]], images: int) -> dict[str, Any]:
-    """Images a second of each turn and their medians, and what the rounds' ratios say."""
+    """Images per second of each turn and their medians, and what the rounds' ratios say."""
     for each in rounds:
         each["images_per_second"] = {name: images / seconds for name, seconds in each["seconds"].items()}
     names = rounds[0]["seconds"]
@@ -133,7 +133,7 @@ def rates(rounds: list[dict[str, Any]], images: int) -> dict[str, Any]:
 
 
 def compare(rounds: list[dict[str, Any]], name: str) -> dict[str, Any]:
-    """lbsgd's images a second over the other's, by the clock and by the processor time that each was given."""
+    """lbsgd's images per second over the other's, by the clock and by the processor time that each was given."""
     by_clock, by_processor = (
         [each[key][name] / each[key][LBSGD] for each in rounds] for key in ("seconds", "processor_seconds")
     )

@@ -44,7 +44,7 @@ def measure(scratch: Path, *, samples: int) -> dict[str, Any]:
 
 
 def index_of(split: Split, samples: int) -> Index:
-    """What listing a split of so many images in CLASSES folders would give, with names as long as ImageNet's."""
+    """What listing a split of this many images in CLASSES folders would give, with names as long as ImageNet's."""
     classes = tuple(f"n{label:08}" for label in range(CLASSES))
     labels = np.arange(samples, dtype=np.int64) * CLASSES // samples
     return Index(

@@ -33,7 +33,7 @@ Settings = dict[str, Any]
 @click.option("--gbit", type=float, multiple=True, default=(1.0, 10.0), help="Gbit/s of every cable, each way. Repeatable.")
 @click.option("--framework", type=FRAMEWORK, default="torch", help="What executes the steps.")
 @click.option("--model", default="resnet18", help="What is trained, in fp32.")
-@click.option("--batch", type=POSITIVE, default=4, help="Images a rank takes at each step.")
+@click.option("--batch", type=POSITIVE, default=4, help="Images per rank and step.")
 @click.option("--size", type=POSITIVE, default=96, help="Pixels a side of an image.")
 @click.option("--steps", type=POSITIVE, default=8, help="Steps of each kind that training is measured by in a round.")
 @click.option("--iterations", type=POSITIVE, default=7, help="Sums of each size in a round.")
@@ -122,7 +122,7 @@ def run_on(hosts: list, *arguments: Any) -> dict[str, Any]:
 
 
 def predict(settings: Settings, gpus: int, step_ms: float, calibration: Path) -> dict[str, Any]:
-    """What `lbsgd project` says of so many ranks whose step takes so long without communication."""
+    """What `lbsgd project` says of this many ranks whose step takes so long without communication."""
     workload = ["--gpus", gpus, "--step-ms", step_ms, "--model", settings["model"]]
     horovod = ["--allreduce", "mpi", "--fusion-mb", FUSION_BYTES / 1e6, "--cycle-ms", CYCLE_MS]
     command = ["lbsgd", "project", *workload, *horovod, "--calibrate", calibration, "--json"]

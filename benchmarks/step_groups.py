@@ -1,6 +1,6 @@
 """The processes of train_step.py: groups of ranks that take steps when they are told to.
 
-Horovod's thread asks all ranks what is ready a thousand times a second, also when nothing is. On ranks of one core that takes
+Horovod's thread asks all ranks what is ready a thousand times per second, also when nothing is. On ranks of one core that takes
 time from whoever shares the process. So every contestant has processes of its own; those with Horovod are stopped outside of
 their turns.
 """

@@ -1,4 +1,4 @@
-"""Images a second of lbsgd's training loop beside what else a user would run on CPUs, on ranks pinned to a core each.
+"""Images per second of lbsgd's training loop beside what else a user would run on CPUs, on ranks pinned to a core each.
 
 The contestants take turns of a few steps: a busy machine slows all of them. Only the ratios mean anything on another machine.
 """
@@ -31,7 +31,7 @@ POSITIVE = click.IntRange(min=1)
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What is measured. batch: images a rank and step; size: pixels a side; steps: of one contestant in a round.
+    """What is measured. batch: images per rank and step; size: pixels a side; steps: of one contestant in a round.
 
     precision: "fp32", or "best": for each contestant the faster of fp32 and bf16.
     """
@@ -53,7 +53,7 @@ class Settings:
 @click.option("--framework", type=FRAMEWORK, required=True, help="What executes the steps.")
 @click.option("--np", type=POSITIVE, default=2, help="Ranks, each on a core of its own.")
 @click.option("--precision", type=click.Choice(["fp32", "best"]), default="fp32", help="best: each contestant's faster one.")
-@click.option("--batch", type=POSITIVE, default=16, help="Images a rank takes at each step.")
+@click.option("--batch", type=POSITIVE, default=16, help="Images per rank and step.")
 @click.option("--size", type=POSITIVE, default=128, help="Pixels a side of an image.")
 @click.option("--rounds", type=POSITIVE, default=21, help="Turns of each contestant that count.")
 @click.option("--steps", type=POSITIVE, default=3, help="Steps of a turn.")
@@ -130,7 +130,7 @@ def take_turns(contestants: dict[str, tuple[Group, str]], settings: Settings) ->
 
 
 def rates(turns: list[dict[str, list[float]]], settings: Settings) -> dict[str, Any]:
-    """Images a second of each turn, by its slowest rank, and what the rounds' ratios say of each peer."""
+    """Images per second of each turn, by its slowest rank, and what the rounds' ratios say of each peer."""
     images = settings.np * settings.batch * settings.steps
     rounds = [
         {"seconds": seconds, "images_per_second": {name: images / max(each) for name, each in seconds.items()}}

@@ -86,7 +86,7 @@ def require(allocation: Allocation, np: int) -> None:
 
 
 def local_slots() -> tuple[int, str]:
-    """Ranks this host can take, and of what: one a GPU, or one a CPU core where there is none."""
+    """Ranks this host can take, and of what: one per GPU, or one per CPU core where there is none."""
     gpus = [path for path in Path("/dev").glob("nvidia*") if re.fullmatch(r"nvidia\d+", path.name)]
     if gpus:
         return len(gpus), "GPUs"
@@ -128,7 +128,7 @@ def sum_slots(entries: Iterable[str]) -> dict[str, int]:
 def read_hostfile(path: Path) -> dict[str, int]:
     """Slots by host of a file with a host a line: "host slots=8", "host:8", or "host" for one slot.
 
-    The first is Open MPI's form (mpirun(1), "hostfile"), whose max_slots is read over; it would give a bare host a slot a core,
+    The first is Open MPI's form (mpirun(1), "hostfile"), whose max_slots is skipped; it would give a bare host a slot per core,
     but horovodrun and MPICH's hydra, whose form is the second ("Using the Hydra Process Manager"), give it one. Text after
     "#" is a comment. Raises OSError and ValueError.
     """

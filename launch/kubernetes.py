@@ -1,7 +1,7 @@
 """Kubernetes: render an MPIJob (kubeflow.org/v2beta1) that runs an lbsgd command over its workers; apply it.
 
 Kubeflow's mpi-operator starts worker pods, which run ssh servers, then the launcher's pod, which finds them in a host file. A
-pod that is to go first lets the ranks save; the launcher is started again and goes on with the run, which has to be on a volume
+pod that is to go first lets the ranks save; the launcher is started again and resumes the run, which has to be on a volume
 that all pods share.
 
 The fields are those of the operator's pkg/apis/kubeflow/v2beta1/types.go and of the Kubernetes API reference, "Pod v1 core".

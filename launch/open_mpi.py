@@ -17,7 +17,7 @@ from lbsgd.launch.job import Job
 # keeps both full: up to twice as fast.
 TCP_FLAGS = ("btl_tcp_flags", "send,inplace")
 
-# From so many hosts on mpirun reaches each by itself and all at once. By default hosts start others, as a tree, and one that
+# From this many hosts on mpirun reaches each by itself and all at once. By default hosts start others, as a tree, and one that
 # is slow to answer holds up all behind it. horovodrun draws the line here too.
 MANY_HOSTS = 64
 

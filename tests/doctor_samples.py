@@ -49,7 +49,7 @@ def sound_hosts(count: int) -> dict[str, dict]:
 
 
 def request(count: int = 2, **changes: Any) -> Request:
-    """A job of eight ranks on each of so many hosts."""
+    """A job of eight ranks on each of this many hosts."""
     allocation = Allocation({f"node{number}": 8 for number in range(1, count + 1)}, "--hosts", "slots")
     settings = {
         "allocation": allocation,

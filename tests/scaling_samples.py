@@ -11,7 +11,7 @@ from lbsgd.policy.recipe import load_recipe
 def measurement(
     steps: Sequence[float], compute: Sequence[float], *, busy: float | None = None, data: float = 0.5
 ) -> dict[str, Any]:
-    """A round of as many ranks as `compute` has times: each has 32 images a step, 0.25 ms of its own work, and is busy for
+    """A round of as many ranks as `compute` has times: each has 32 images per step, 0.25 ms of its own work, and is busy for
     `busy` ms of a step, or as long as it computes alone."""
     own = {"host": "n1", "data_ms": data, "other_ms": 0.25}
     ranks = [

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -92,6 +93,19 @@ def test_the_commands_and_their_flags_are_these():
 def test_every_command_and_option_has_help(path):
     assert CONTEXTS[path].command.help
     assert [option.name for option in options(CONTEXTS[path]) if not option.help] == []
+
+
+FOREIGN = r"\b(go(es|ing|ne)? on with|so many|be one|such as are|is none|(an?|one) (second|worker|slot|core|line) a|told)\b"
+"""What a native writer would not say in a help text: rates with "a", and words that are translated."""
+
+
+@pytest.mark.parametrize("path", CONTEXTS)
+def test_help_is_in_sentences_of_plain_english(path):
+    texts = {option.name: option.help for option in options(CONTEXTS[path])} | {"": CONTEXTS[path].command.help}
+    for name, text in texts.items():
+        assert re.match(r"[A-Z0-9[]", text), (name, text)
+        assert name == "" or re.search(r"[.\]]$", text), (name, text)
+        assert not re.search(FOREIGN, text), (name, text)
 
 
 @pytest.mark.parametrize("path", CONTEXTS)

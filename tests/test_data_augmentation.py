@@ -48,7 +48,7 @@ def gradient(height: int, width: int) -> np.ndarray:
 
 
 def test_crops_never_change():
-    """Kept for ever, as the order is: a run resumed by another version goes on with the same pixels."""
+    """Kept for ever, as the order is: a run resumed by another version sees the same pixels."""
     crops = [random_crop(375, 500, IMAGENET, draws_of(7, epoch=epoch)) for epoch in range(3)]
     boxes = [(crop.top, crop.left, crop.height, crop.width) for crop in crops]
     assert boxes == [(86, 216, 254, 214), (70, 271, 191, 184), (147, 72, 189, 168)]

@@ -81,7 +81,7 @@ def test_any_number_of_ranks_sees_the_same_global_batches(world_size):
 @settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_the_samples_of_a_run_are_the_same_for_all_ranks_and_after_any_crash(data):
-    """Each sample is a class, so labels tell which were read. A run crashes somewhere and goes on with other ranks."""
+    """Each sample is a class, so labels tell which were read. A run crashes somewhere and is resumed on other ranks."""
     samples = data.draw(st.integers(1, 60), "samples")
     global_batch = data.draw(st.integers(1, samples), "global batch")
     order = Order(data.draw(st.integers(0, 9), "seed"), samples, global_batch)

@@ -311,7 +311,7 @@ def test_a_disk_that_fills_up_leaves_no_part_of_a_shard(tmp_path):
     command = [sys.executable, "-B", "-c", code, "lbsgd", "data", "pack", source, tmp_path / "out"]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 3
-    assert "the same command goes on" in result.stderr
+    assert "the same command resumes" in result.stderr
     assert not list((tmp_path / "out").rglob("*.tar*"))
 
 

@@ -193,7 +193,7 @@ def test_damage_is_named_with_its_place(tmp_path):
 
 @pytest.mark.parametrize("example", [b"", b"\xff" * 40, b"\x0a\x00", b"\x0b", b"text, no message"])
 def test_records_that_are_no_images(tmp_path, example):
-    fails(both(tmp_path, [encode_example(png(0), 1, "a", ""), example]), "record 1", "no Example of an image")
+    fails(both(tmp_path, [encode_example(png(0), 1, "a", ""), example]), "record 1", "not an Example of an image")
 
 
 def test_a_missing_file_of_a_set_is_named(tmp_path):

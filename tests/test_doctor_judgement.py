@@ -110,7 +110,7 @@ def test_a_planted_fault_is_one_problem_on_its_host(fault):
 WARNINGS = {
     "quota": (plant("machine", "cpu_quota", 4.0), {}, "4 cores by its control group for 8 ranks"),
     "shm": (plant("machine", "shm_free", GB // 2), {}, "/dev/shm has 512 MiB free for 8 ranks"),
-    "folder": (plant("storage", "folder", None), {}, "it has not the folder that this was started in"),
+    "folder": (plant("storage", "folder", None), {}, "it does not have the folder that this was started in"),
     "apart": (plant("storage", "sees_mark", False), {}, "/runs is a folder of its own there"),
     "unwritable": (
         plant("storage", "error", "/runs: Read-only file system"),
@@ -219,7 +219,7 @@ def test_a_section_that_a_host_does_not_tell_is_a_problem_and_the_rest_is_judged
     answers = [Answer("node1", "here", hosts["node1"], code=0), Answer("node2", "ssh", sections, code=None)]
     [finding] = bad(list(judge_answers(answers, 60)))
     assert (finding.check, finding.host) == ("data", "node2")
-    assert finding.found == "it did not tell about data within 60 s"
+    assert finding.found == "it did not report data within 60 s"
     assert judged(hosts) == []
 
 

@@ -76,9 +76,9 @@ def test_it_prints_without_an_mpirun_when_it_is_told_whose(lbsgd, tmp_path):
 @pytest.mark.parametrize(
     "arguments, code, message",
     [
-        ([], 2, "there is nothing to start; give a command of lbsgd after --"),
-        (["--"], 2, "there is nothing to start; give a command of lbsgd after --"),
-        (["--", "lbsgd", *TRAIN], 2, "what follows -- is a command of lbsgd without the word lbsgd"),
+        ([], 2, "nothing to start; give an lbsgd command after --"),
+        (["--"], 2, "nothing to start; give an lbsgd command after --"),
+        (["--", "lbsgd", *TRAIN], 2, "what follows -- is an lbsgd command without the word lbsgd"),
         (["--", "trian"], 2, "no command 'trian'; did you mean 'train'?"),
         (["--", "bench", "allredcue"], 2, "No such command 'allredcue'"),
         (["--", "train", "--framwork", "torch"], 2, "No such option '--framwork'. Did you mean '--framework'?"),

@@ -113,7 +113,7 @@ def test_a_sink_that_fails_says_so_once_and_the_others_go_on(tmp_path, warnings,
     log_some(log, range(10))
     log.close("done")
     assert warnings == [
-        "--log-to mlflow failed and is left out from here on: no route to the server; metrics.jsonl has everything"
+        "--log-to mlflow failed and is left out from now on: no route to the server; metrics.jsonl has everything"
     ]
     (file,) = (tmp_path / "tensorboard").iterdir()
     assert len(scalars(file.read_bytes())["train/loss"]) == 10

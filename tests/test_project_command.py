@@ -99,7 +99,7 @@ def test_wrong_options_leave_with_2(arguments, message):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--gpus", "64", *RESNET50), "64 GPUs at 8 a node need a network"),
+        (("--gpus", "64", *RESNET50), "64 GPUs at 8 per node need a network"),
         (("--gpus", "8", "--step-ms", "250"), "either --model NAME or --gradient-mb MB"),
         (("--gpus", "8", *RESNET50, "--gradient-mb", "102"), "either --model NAME or --gradient-mb MB"),
         (("--gpus", "8", "--model", "vgg16", "--step-ms", "250"), "resnet50, .*give --gradient-mb for others"),

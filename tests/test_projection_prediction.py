@@ -38,7 +38,7 @@ def project(gpus, workload=WORKLOAD, cluster=CLUSTER):
 @pytest.mark.parametrize("transport", ["tcp", "rdma"])
 @pytest.mark.parametrize("gradients", [RESNET50, generic_profile(102.2e6, CONSTANTS.last_share)], ids=["model", "size"])
 def test_the_papers_256_gpus_scale_at_90_percent(gradients, transport):
-    """29 h on 8 GPUs and 1 h on 256: 231.9 and 256 ms a step, 90.6 %."""
+    """29 h on 8 GPUs and 1 h on 256: 231.9 and 256 ms per step, 90.6 %."""
     workload = replace(WORKLOAD, step=0.2319, baseline_gpus=8, gradients=gradients)
     (prediction,) = project([256], workload, replace(CLUSTER, allreduce="gloo", transport=transport))
     assert prediction.efficiency == pytest.approx(0.906, abs=0.02)

@@ -25,7 +25,7 @@ PREDICTIONS = {
         {"gpus": 256, "step_ms": 160.0, "efficiency": 0.86, "exposed_ms": 30.0, "bottleneck": "network"},
     ],
     "baseline_gpus": 8,
-    "assumptions": ["8 GPUs a node, 50 Gbit/s, tcp", "backward is 66% of a step"],
+    "assumptions": ["8 GPUs per node, 50 Gbit/s, tcp", "backward is 66% of a step"],
     "error_band": {"rows": 70, "median_points": 3.0, "p90_points": 8.0},
 }
 
@@ -153,7 +153,7 @@ def test_a_folder_s_page_links_to_every_run_and_compares_what_can_be_compared(ru
     assert "1 scaling study" in page.text
     links = [value for value in page.having("href") if value.startswith("#item-")]
     assert set(links) == {f"#item-{number}" for number in (1, 2, 3, 4)}
-    assert "Speed a worker, against a-8" in page.text
+    assert "Speed per worker, against a-8" in page.text
     comparison = page.text.split("Comparable runs")[2].split("d-bench")[0]
     assert "b-64 64 250 100.0 % 86.6 %" in comparison
     assert "c-hostile" not in comparison  # it failed

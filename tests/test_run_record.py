@@ -33,7 +33,7 @@ def test_a_new_record_is_on_disk_before_anything_else(hostile_dir):
 
 def test_a_folder_that_holds_a_run_is_left_alone(tmp_path):
     create(tmp_path / "run", framework="first")
-    with pytest.raises(UsageError, match="already holds a run; give another --run-dir, or go on with --resume"):
+    with pytest.raises(UsageError, match="already holds a run; give another --run-dir, or resume with --resume"):
         RunRecord.create(tmp_path / "run")
     assert read_run(tmp_path / "run")["framework"] == "first"
 
@@ -155,7 +155,7 @@ def test_a_write_cut_short_leaves_the_old_record(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "content, says",
     [
-        (None, "is no run: it has no run.json"),
+        (None, "is not a run: it has no run.json"),
         ("{", "cannot be read"),
         ("\xff", "cannot be read"),
         ("[]", "not a record of this version"),

@@ -157,7 +157,7 @@ def test_reading_no_study_is_an_error_for_the_user(tmp_path):
     [
         ("warning: x\nError: too few images\n-----\nmpirun noticed\n-----\n", "too few images"),
         ("Traceback\n  File\n-----\nprocess rank 1 exited on signal 9.\n-----\n", "process rank 1 exited on signal 9."),
-        ("\n\n", "it said nothing"),
+        ("\n\n", "no output"),
     ],
 )
 def test_the_cause_is_found_in_what_a_job_said(log, expected):
@@ -177,7 +177,7 @@ def test_more_workers_than_slots_are_refused_with_both_ways_on(lbsgd, tmp_path):
 @pytest.mark.parametrize(
     "arguments, said",
     [
-        ((), "say which numbers of workers to measure, e.g. --gpus 1,2,4"),
+        ((), "give the numbers of workers to measure, e.g. --gpus 1,2,4"),
         (("--gpus", "1,1"), "has the same value twice"),
         (("--gpus", "0"), "0 is not in the range x>=1"),
         (("--gpus", "a"), "'a' is not a valid integer range"),

@@ -26,7 +26,9 @@ def test_text_is_aligned_and_says_what_was_measured(tmp_path):
     assert "baseline" in lines[1]
     assert "50.0 %" in lines[2]
     assert "25.0 %" in lines[3]
-    assert "resnet20, 32 images a worker, fp32, synthetic:size=8; efficiency against 1 worker, median of 3 rounds" in lines[-1]
+    assert (
+        "resnet20, 32 images per worker, fp32, synthetic:size=8; efficiency against 1 worker, median of 3 rounds" in lines[-1]
+    )
 
 
 def test_a_step_is_shown_in_parts_with_the_whole(tmp_path):

@@ -126,7 +126,7 @@ def step_rows(part: dict[str, Any]) -> list[str]:
 
 
 def input_rows(part: dict[str, Any]) -> list[str]:
-    """Images a second and where a step's time goes."""
+    """Images per second and where a step's time goes."""
     if "photos" not in part:
         return []
     rows = ["| images | images/s | waiting for data | computing |", "|---|---|---|---|"]

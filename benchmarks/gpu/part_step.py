@@ -123,7 +123,7 @@ def one_turn(contestant: Contestant, device: torch.device, steps: int) -> float:
 
 
 def describe(contestants: dict[str, Contestant], rounds: list[dict[str, float]], shape: Shape, rate: float) -> dict[str, Any]:
-    """Images a second, share of the matrix product's rate, memory, and ratios over the plain loop."""
+    """Images per second, share of the matrix product's rate, memory, and ratios over the plain loop."""
     work = 3 * forward_flops(shape) * shape.batch
     each = {}
     for name, contestant in contestants.items():

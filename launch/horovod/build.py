@@ -39,7 +39,7 @@ def default_cache() -> Path:
 
 
 def default_jobs() -> int:
-    """Compilers to run at a time: one a core, as far as the free memory goes."""
+    """Compilers to run at a time: one per core, as far as the free memory goes."""
     return max(1, min(len(os.sched_getaffinity(0)), psutil.virtual_memory().available // MEMORY_PER_JOB))
 
 

@@ -37,7 +37,7 @@ class ProgressLines:
         self.told = 0
 
     def __enter__(self) -> "ProgressLines":
-        self.write("building Horovod (some minutes)")
+        self.write("building Horovod (takes a few minutes)")
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,4 +1,4 @@
-# All attempts are one run: go on with it once it has a checkpoint.
+# All attempts are one run: resume it once it has a checkpoint.
 checkpoints=("$run"/checkpoints/iteration-*/manifest.json)
 if [ -e "${checkpoints[0]}" ]; then
     command+=(--resume "$run")

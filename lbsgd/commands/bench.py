@@ -88,7 +88,7 @@ def _text(report: dict) -> str:
     lines = [
         f"{report['samples']:,} training images of {report['data']}, made into {report['size']} x {report['size']} pixels",
         f"one thread    {report['per_core']:8,.0f} images/s",
-        f"{threads} threads     {report['per_process']:8,.0f} images/s, {report['per_process'] / threads:,.0f} a thread",
+        f"{threads} threads     {report['per_process']:8,.0f} images/s, {report['per_process'] / threads:,.0f} per thread",
         f"an image      {whole:8.3f} ms: "
         + ", ".join(f"{stage} {ms:.3f} ({100 * ms / whole:.0f} %)" for stage, ms in stages.items()),
     ]

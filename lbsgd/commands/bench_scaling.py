@@ -89,7 +89,7 @@ def run_scaling(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Run the study that the options ask for, or go on with it, and report it.
+    """Run the study that the options ask for, or resume it, and report it.
 
     Raises UsageError, EnvironmentNotReady, Interrupted, StudyIncomplete, TargetMissed.
     """
@@ -98,14 +98,14 @@ def run_scaling(
     from lbsgd.record.runs_folder import new_folder
 
     if not gpus:
-        raise UsageError("say which numbers of workers to measure, e.g. --gpus 1,2,4 (or name a command: input, allreduce)")
+        raise UsageError("give the numbers of workers to measure, e.g. --gpus 1,2,4 (or name a command: input, allreduce)")
 
     def say(text: str) -> None:
         click.echo(text, err=True)
 
     settings, allocation = _settings(gpus, **options)
     study = None if new else unfinished_study(runs, settings, say)
-    verb = "going on with" if study else "recording in"
+    verb = "resuming" if study else "recording in"
     study = study or Study.create(new_folder(runs, "bench"), settings, shlex.join(["lbsgd", *sys.argv[1:]]))
     say(f"{verb} {study.folder}")
     with study.alone():
@@ -183,7 +183,7 @@ def _require(content: dict[str, Any], least: float | None) -> None:
     failed = [size for size in content["sizes"] if size["status"] == "failed"]
     if failed:
         names = ", ".join(f"{size['framework']} with {size['workers']}" for size in failed)
-        raise StudyIncomplete(f"no figure for {names}: {failed[0]['error']}; the same command tries only these again")
+        raise StudyIncomplete(f"no figure for {names}: {failed[0]['error']}; the same command retries only these")
     below = [size for size in content["sizes"] if least is not None and size["efficiency"] < least]
     if below:
         found = ", ".join(

@@ -24,7 +24,7 @@ def _range(pixels: Facts, axis: str) -> str:
 ROWS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
     ("images", "samples", "{:,}".format),
     ("classes", "classes", "{:,}".format),
-    ("images a class", "samples_per_class", lambda count: f"{count['fewest']:,} to {count['most']:,}"),
+    ("images per class", "samples_per_class", lambda count: f"{count['fewest']:,} to {count['most']:,}"),
     ("shards", "shards", "{:,}".format),
     ("index kept", "indexed", lambda indexed: "yes" if indexed else "no"),
     ("size", "bytes", _size),

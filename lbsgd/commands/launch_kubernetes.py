@@ -139,7 +139,7 @@ def _mpi_job(
     require_submittable(command, starts_itself=starts_itself, interface=options["interface"])
     slots = slots_per_worker or gpus_per_worker
     if slots is None:
-        raise UsageError("neither --gpus-per-worker nor --slots-per-worker is given; say how many ranks a worker is to have")
+        raise UsageError("neither --gpus-per-worker nor --slots-per-worker is given; say how many ranks a worker has")
     asked = {"cpu": cpus_per_worker, "memory": memory_per_worker, GPU: gpus_per_worker}
     return MpiJob(
         name=name,

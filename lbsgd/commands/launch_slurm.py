@@ -155,7 +155,7 @@ def _batch_job(
 
 def _ranks_of_gpus(gpus_per_node: str | None) -> int:
     if gpus_per_node is None:
-        raise UsageError("neither --gpus-per-node nor --tasks-per-node is given; say how many ranks a node is to have")
+        raise UsageError("neither --gpus-per-node nor --tasks-per-node is given; say how many ranks a node has")
     return int(gpus_per_node.split(":")[-1])
 
 

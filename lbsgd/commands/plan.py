@@ -113,7 +113,7 @@ def plan(
         return
     click.echo(plan_table(planned))
     if steps < planned.total_iterations:
-        click.echo(f"the run ends after {steps} iterations, as --max-steps says; the schedule stays as it is")
+        click.echo(f"the run ends after {steps} iterations, as --max-steps says; the schedule does not change")
     click.echo(f"time {_time(prediction)}")
 
 

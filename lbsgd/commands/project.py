@@ -198,7 +198,7 @@ def _communication(cluster: "Cluster", measured: dict[int, Any] | None, constant
     if cluster.allreduce != "nccl":
         host = {"mpi": constants.mpi_gbyte, "gloo": constants.gloo_gbyte}[cluster.allreduce]
         rates.append(f"{cluster.allreduce} {host:.2g} GB/s through the host")
-    return [f"{cluster.gpus_per_node} GPUs a node, {network}, {cluster.intra_node}, {cluster.allreduce}", "; ".join(rates)]
+    return [f"{cluster.gpus_per_node} GPUs per node, {network}, {cluster.intra_node}, {cluster.allreduce}", "; ".join(rates)]
 
 
 def _computation(workload: Any, constants: "Constants", model: str | None, size: float) -> list[str]:

@@ -44,7 +44,7 @@ def report(subject: str | None, runs: Path, output: Path | None, projection: Pat
     folder = find_subject(subject, runs)
     found = read_subject(folder)
     if projection and not isinstance(found, Study):
-        raise UsageError(f"--projection goes with a scaling study; {folder} is none")
+        raise UsageError(f"--projection goes with a scaling study; {folder} is not one")
     page = render(make_page(found, read_projection(projection) if projection else None))
     output = output or folder / "report.html"
     try:

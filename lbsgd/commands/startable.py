@@ -20,9 +20,9 @@ command_argument = click.argument("command", nargs=-1, type=click.UNPROCESSED, m
 def require_startable(words: Sequence[str]) -> None:
     """Raise UsageError, or click's, unless `words` are the arguments of lbsgd for a command that runs as ranks."""
     if not words:
-        raise UsageError(f"there is nothing to start; give a command of lbsgd after --, e.g. -- {EXAMPLE}")
+        raise UsageError(f"nothing to start; give an lbsgd command after --, e.g. -- {EXAMPLE}")
     if words[0] == "lbsgd":
-        raise UsageError(f"what follows -- is a command of lbsgd without the word lbsgd, e.g. -- {EXAMPLE}")
+        raise UsageError(f"what follows -- is an lbsgd command without the word lbsgd, e.g. -- {EXAMPLE}")
     context = parse(words)
     name = context.command_path.removeprefix("lbsgd ")
     if name not in COMMANDS:

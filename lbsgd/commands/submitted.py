@@ -29,5 +29,5 @@ def require_submittable(command: tuple[str, ...], *, starts_itself: bool, interf
 
 
 def is_training(command: tuple[str, ...]) -> bool:
-    """Whether the command leaves a run that another attempt can go on with."""
+    """Whether the command leaves a run that another attempt can resume."""
     return command[0] == "train"

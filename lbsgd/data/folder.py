@@ -19,7 +19,7 @@ LISTING_THREADS = 8
 
 
 def index_folder(split: Split) -> Index:
-    """List <class>/<image> below a folder; hidden names, other suffixes and what is no regular file are passed over.
+    """List <class>/<image> below a folder; hidden names, other suffixes and what is no regular file are skipped.
 
     Raises DataError when there are no images, a class has none or there is only one class, OSError when a folder is
     unreadable.

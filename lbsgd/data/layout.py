@@ -24,7 +24,7 @@ PACK_RECORD = ".lbsgd-pack.json"
 """What `lbsgd data pack` keeps in the folder it fills."""
 
 CLASSES_FILE = "classes.txt"
-"""Beside shards, it may name the classes, one a line, in the order of their labels."""
+"""Beside shards, it may name the classes, one per line, in the order of their labels."""
 
 UNDERSTOOD = f"<class>/ folders of {', '.join(SUFFIXES)} images, *.tar shards, or TFRecord files (*-of-*, *.tfrecord)"
 

@@ -33,7 +33,7 @@ PREFETCH_BYTES = 1 << 30
 """What batches ahead may fill; at least one is always ahead."""
 
 CHUNK = 8
-"""Images a thread prepares at a time: few, as closing waits for them; not one, as handing over costs."""
+"""Images that a thread prepares at a time: few, as closing waits for them; not one, as handing over costs."""
 
 Item = tuple[int, int]
 """An epoch and a sample."""

@@ -88,7 +88,7 @@ def pack(
     except OSError as error:
         raise EnvironmentNotReady(
             f"cannot write to {str(folder)!r}: {error.strerror}; "
-            "when that is put right, the same command goes on from the shards that are complete"
+            "when that is put right, the same command resumes from the complete shards"
         ) from error
     return Packed(len(shards), len(missing))
 

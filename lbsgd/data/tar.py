@@ -1,7 +1,7 @@
 """Tar shards in WebDataset's convention: the files of one sample follow each other and share their name up to the first dot.
 
 The image ends in .jpg, .jpeg or .png. The label is the integer in .cls, else that of "label" or "cls" in .json, else the folder
-names the class. Names of the classes come from classes.txt beside the shards, one a line, or else from the folders.
+names the class. Names of the classes come from classes.txt beside the shards, one per line, or else from the folders.
 """
 
 import json
@@ -50,7 +50,7 @@ def _listed_classes(path: Path) -> list[str] | None:
 
 
 def _members(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    """The regular files; hidden names, such as macOS adds, are passed over."""
+    """The regular files; hidden names, such as macOS adds, are skipped."""
     while member := archive.next():
         archive.members = []  # type: ignore[attr-defined]  # it would keep all of them
         member.name = member.name.removeprefix("./")

@@ -84,7 +84,7 @@ def _sample(descriptor: int, shard: str, number: int, start: int, length: int) -
     try:
         example = parse_example(FilePart(descriptor, start, length))
     except ValueError as error:
-        raise ValueError(f"record {number} at byte {start - HEADER_BYTES} is no Example of an image: {error}") from error
+        raise ValueError(f"record {number} at byte {start - HEADER_BYTES} is not an Example of an image: {error}") from error
     class_name = example.synset or example.text
     name = f"{class_name or example.label}/{example.filename}" if example.filename else f"{shard}:{number}"
     first, stop = example.image

@@ -23,7 +23,7 @@ def judge(offsets: dict[str, Offset]) -> Iterator[Finding]:
             "clock",
             host,
             f"its clock is {abs(seconds):,.0f} s {'ahead' if seconds > 0 else 'behind'}",
-            why="of several ranks that fail, the earliest is told as the cause; files from the future look unfinished, and "
+            why="of several ranks that fail, the earliest is reported as the cause; files from the future look unfinished, and "
             "batch systems refuse credentials",
             advice=f"synchronise it: chronyd or systemd-timesyncd on {host}",
         )

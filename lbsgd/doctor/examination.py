@@ -81,7 +81,7 @@ def judge(facts: dict[str, dict], request: Request) -> list[Finding]:
 def _start_ranks(facts: dict[str, dict], request: Request, before: list[Finding]) -> list[Finding]:
     blocking = [finding.check for finding in before if finding.status == "problem" and finding.check in IN_THE_WAY]
     if blocking:
-        return meeting.not_tried(f"no ranks started: first put right what {blocking[0]} tells")
+        return meeting.not_tried(f"no ranks started: first fix what {blocking[0]} reports")
     try:
         trial = meeting.start(request, None)
     except EnvironmentNotReady as error:

@@ -82,7 +82,7 @@ def _ask(host: str, question: Question, timeout: float) -> Answer:
 
 
 def _take(answer: Answer, line: str, begin: float) -> None:
-    """Note a section; lines of others, such as a login script's, are passed over."""
+    """Note a section; lines of others, such as a login script's, are skipped."""
     if not line.startswith("{"):
         return
     [(name, facts)] = json.loads(line).items()
@@ -158,9 +158,9 @@ def _unreached(answer: Answer, timeout: float) -> Finding:
 
 def _incomplete(answer: Answer, section: str, timeout: float) -> Finding:
     if answer.code is None:
-        found = f"it did not tell about {section} within {timeout:.0f} s"
+        found = f"it did not report {section} within {timeout:.0f} s"
     else:
-        found = f"it could not tell about {section}: {answer.last_error}"
+        found = f"it could not report {section}: {answer.last_error}"
     return problem(
         section,
         answer.host,

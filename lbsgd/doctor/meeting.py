@@ -62,7 +62,7 @@ def way(framework: str | None) -> str:
 
 
 def events(output: str) -> Iterator[dict[str, Any]]:
-    """What the ranks told; lines of others are passed over."""
+    """What the ranks told; lines of others are skipped."""
     for line in output.splitlines():
         try:
             told = json.loads(line)
@@ -105,7 +105,7 @@ def _no_meeting(trial: Trial, request: Request) -> Finding:
         None,
         f"{found}: {cause(trial)}",
         why="a run would not start either",
-        advice="put right what the other checks tell first; then read all that mpirun says with `lbsgd bench allreduce`",
+        advice="fix what the other checks report first; then read mpirun's whole output with `lbsgd bench allreduce`",
     )
 
 
@@ -139,7 +139,7 @@ def judge_sum(trial: Trial, request: Request) -> Finding:
             None,
             f"{told['wrong']:,} elements are not the sum",
             why="MPI, Horovod, the network or a host's memory is broken: gradients would be wrong",
-            advice="do not train on these hosts; leave out one after the other to find which it is",
+            advice="do not train on these hosts; leave out one at a time to find it",
         )
     took = f"{told['bytes'] / MIB:.0f} MiB over {request.np} ranks in {1e3 * told['seconds']:,.1f} ms on {told['device']}"
     return ok(check, f"{took}, every element exact")

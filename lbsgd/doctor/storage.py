@@ -81,7 +81,7 @@ def judge_folder(facts: dict[str, dict]) -> Iterator[Finding]:
         yield warning(
             "folder",
             host,
-            "it has not the folder that this was started in",
+            "it does not have the folder that this was started in",
             why="mpirun starts ranks there, or else in the home folder: relative paths mean something else",
             advice="start from a folder that all hosts have, and give absolute paths",
         )

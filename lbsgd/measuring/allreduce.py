@@ -1,6 +1,6 @@
 """How fast the ranks sum an array of each of many sizes, and whether the sum is right: nccl-tests' measure, for any transport.
 
-Horovod asks all ranks what is ready about a thousand times a second even when nothing is, which slows down other uses of MPI;
+Horovod asks all ranks what is ready about a thousand times per second even when nothing is, which slows down other uses of MPI;
 so the other transport is measured before Horovod starts.
 """
 

@@ -1,4 +1,4 @@
-"""Scaling efficiency against another run: images a second of a worker over those of a worker of a run of the same kind.
+"""Scaling efficiency against another run: images per second of a worker over those of a worker of a run of the same kind.
 
 The baseline is the one of the newest `lbsgd bench` of this kind in the runs folder; without any, the newest finished run of the
 fewest workers. A run of other models, batches, precision or hardware is never compared with.

@@ -87,8 +87,8 @@ class StepTimes:
 def summarise(world: World, times: StepTimes, alone: float | None, images_per_step: int) -> dict[str, dict[str, Any]] | None:
     """The record's `throughput`, `time_split` and `scaling`; None when the run was too short to time. Collective.
 
-    alone: this worker's seconds a step from `time_alone`; None when it was not measured.
-    images_per_step: images a worker handles in a step.
+    alone: this worker's seconds per step from `time_alone`; None when it was not measured.
+    images_per_step: images that a worker handles per step.
     """
     if not world.broadcast(bool(times.seconds)):
         return None
@@ -127,5 +127,5 @@ def time_split(step: float, data: float, other: float, efficiency: float) -> dic
 
 
 def live_efficiency(alone: float | None, busy: float) -> float | None:
-    """The efficiency of the last steps for the progress line: `alone` over `busy`, both in seconds a step."""
+    """The efficiency of the last steps for the progress line: `alone` over `busy`, both in seconds per step."""
     return alone / busy if alone and busy else None

@@ -68,7 +68,7 @@ def _parts_of(one: Measurement) -> dict[str, float]:
 
 
 def efficiency(repeats: Sequence[Measurement], baseline: Sequence[Measurement]) -> tuple[float, tuple[float, float]]:
-    """(images/s a worker) over the baseline's, and its bootstrap interval. The baseline's own is 1, without spread.
+    """(images/s per worker) over the baseline's, and its bootstrap interval. The baseline's own is 1, without spread.
 
     Rounds are drawn again with replacement, and within each its steps: the spread of both is in it. What differs from one job
     to the next is not, nor can three rounds tell of more than they saw.
@@ -88,7 +88,7 @@ def _images_per_second(one: Measurement) -> float:
 
 
 def _resampled(repeats: Sequence[Measurement], generator: np.random.Generator) -> np.ndarray:
-    """Medians over rounds of images a second, of RESAMPLES redrawn sets of rounds: float64 [RESAMPLES]."""
+    """Medians over rounds of images per second, of RESAMPLES redrawn sets of rounds: float64 [RESAMPLES]."""
     rates = np.empty((RESAMPLES, len(repeats)))
     for column in range(len(repeats)):
         chosen = generator.integers(len(repeats), size=RESAMPLES)

@@ -31,7 +31,7 @@ STAGES = ("read", "decode", "resize", "assemble")
 
 @dataclass(frozen=True)
 class InputSpeed:
-    """per_core, per_process: images a second of one thread, and of all `threads`. stage_ms: milliseconds an image, by stage."""
+    """per_core, per_process: images per second of one thread, and of all. stage_ms: milliseconds per image, by stage."""
 
     per_core: float
     per_process: float
@@ -39,7 +39,7 @@ class InputSpeed:
     stage_ms: dict[str, float]
 
     def cores_for(self, images_per_second: float) -> int:
-        """How many cores like these give this many images a second."""
+        """How many cores like these give this many images per second."""
         return math.ceil(images_per_second / (self.per_process / self.threads))
 
 
@@ -58,7 +58,7 @@ def measure_input(source: Source, settings: "Images", *, threads: int, batch: in
 
 
 def _rate(source: Source, settings: "Images", order: Order, *, threads: int, seconds: float, start: int) -> float:
-    """Images a second from the first batch on, as a rank alone gets them."""
+    """Images per second from the first batch on, as a rank alone gets them."""
     with closing(training_batches(source, settings, order, Share(), range(start, 1 << 40), Reading(threads))) as batches:
         next(batches)
         begin = time.perf_counter()

@@ -114,7 +114,7 @@ class Study:
             lock = FileLock(logs / "lock").acquire(timeout=0)
         except Timeout as error:
             raise EnvironmentNotReady(
-                f"another lbsgd bench is at work in {self.folder}; wait for it, or measure anew with --new"
+                f"another lbsgd bench is at work in {self.folder}; wait for it, or start over with --new"
             ) from error
         with lock:
             yield
@@ -151,7 +151,7 @@ def unfinished_study(runs: Path, settings: Settings, say: Callable[[str], None])
         try:
             study = read_study(file.parent)
         except UsageError as error:
-            say(f"warning: {error}; it is left alone")
+            say(f"warning: {error}; it is skipped")
             continue
         if wanted.items() <= study.content.items() and study.content["status"] != "done":
             return study

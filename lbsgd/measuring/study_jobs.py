@@ -52,7 +52,7 @@ class MpirunJobs:
         with log.open("wb") as file:
             code = mpirun.start(job, environment=environment, output=file)
         if code in (130, 143):
-            raise Interrupted("the study was stopped; the same command goes on with it", code - 128)
+            raise Interrupted("the study was stopped; the same command resumes it", code - 128)
         if code == 0 and output.exists():
             content = json.loads(output.read_text())
             output.unlink()
@@ -64,7 +64,7 @@ def cause(log: str) -> str:
     """The line of a job's output that says best why it failed: the first error of lbsgd's own, else the last line."""
     lines = [line.strip() for line in log.splitlines() if line.strip() and not line.startswith("---")]
     errors = [line for line in lines if line.startswith("Error: ")]
-    return (errors or lines[-1:] or ["it said nothing"])[0].removeprefix("Error: ")
+    return (errors or lines[-1:] or ["no output"])[0].removeprefix("Error: ")
 
 
 def keep_to_own_cores(local_rank: int, count: int) -> None:

@@ -1,4 +1,4 @@
-"""The picture of a study: images a second beside the ideal, and efficiency with its interval."""
+"""The picture of a study: images per second beside the ideal, and efficiency with its interval."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ LOOKS = {"torch": {"color": "#c4501b", "marker": "o"}, "tensorflow": {"color": "
 GREY = "#666666"
 ABOVE, BELOW = 1, -1
 FAR = 8
-"""From this many times the smallest size on, images a second are drawn on logarithmic scales."""
+"""From this many times the smallest size on, images per second are drawn on logarithmic scales."""
 MOST_VALUES = 6
 """Points a line that have their value beside them; more would cover each other."""
 
@@ -97,7 +97,7 @@ def _speed_axes(axes, settings: dict[str, Any], any_drawn: bool) -> None:
         axes.set_ylim(bottom=0)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _number(value)))
     _worker_scale(axes, counts, logarithmic)
-    axes.set_title("images a second, all workers", loc="left")
+    axes.set_title("images per second, all workers", loc="left")
     if any_drawn:
         axes.plot([], [], ":", color=GREY, label="ideal")
         axes.legend(frameon=False, loc="upper left" if len(counts) > 1 else "best")
@@ -142,7 +142,7 @@ def _number(value: float) -> str:
 def _title(study: dict[str, Any]) -> str:
     settings = study["settings"]
     note = " — oversubscribed: NOT a scaling figure" if settings["oversubscribed"] else ""
-    return f"{settings['model']}, {settings['batch_per_gpu']} images a worker, {precision(study)}{note}"
+    return f"{settings['model']}, {settings['batch_per_gpu']} images per worker, {precision(study)}{note}"
 
 
 def _caption(study: dict[str, Any]) -> str:

@@ -47,7 +47,7 @@ def notes(study: dict[str, Any]) -> list[str]:
     """What a reader of the figures must know."""
     settings = study["settings"]
     said = [
-        f"{settings['model']}, {settings['batch_per_gpu']} images a worker, {precision(study)}, {settings['data']}; "
+        f"{settings['model']}, {settings['batch_per_gpu']} images per worker, {precision(study)}, {settings['data']}; "
         f"efficiency against {settings['baseline']} worker{'s' if settings['baseline'] > 1 else ''}, "
         f"median of {settings['repeats']} round{'s' if settings['repeats'] > 1 else ''}, the slowest rank's time"
     ]
@@ -66,7 +66,7 @@ def as_markdown(study: dict[str, Any]) -> str:
 
 
 def as_csv(study: dict[str, Any]) -> str:
-    """One line a size, numbers in full; empty where there is none."""
+    """One line per size, numbers in full; empty where there is none."""
     names = ("framework", "workers", "status", "images_per_second", "images_per_second_per_worker", "step_ms_p50",
              "step_ms_p90", "efficiency", "efficiency_low", "efficiency_high", "baseline_workers", "allreduce_ms",
              *(f"{part}_ms" for part in PARTS), "oversubscribed", "error")  # fmt: skip

@@ -1,7 +1,7 @@
 """Which samples each iteration trains on: a pure function of (seed, epoch, global batch size).
 
 It knows neither the number of workers nor the framework, so the position in a run is one integer, and a run
-may go on with another number of workers or in the other framework. One random shuffle an epoch, divided among
+may be resumed on another number of workers or in the other framework. One random shuffle per epoch, divided among
 all workers (paper, remark 4).
 """
 
@@ -41,7 +41,7 @@ class Order:
         if not 1 <= self.global_batch <= self.samples:
             raise UsageError(
                 f"a global batch of {self.global_batch} cannot be taken from {self.samples} training images; "
-                f"use fewer workers or fewer images a worker"
+                f"use fewer workers or fewer images per worker"
             )
 
     @property

@@ -166,10 +166,10 @@ def _batch_rows(plan: Plan) -> list[Reason]:
 
 def _length_rows(plan: Plan) -> list[Reason]:
     each = plan.iterations_per_epoch
-    wait = f"; {plan.samples_left_over} images wait for another epoch" if plan.samples_left_over else ""
+    wait = f"; {plan.samples_left_over} leftover images per epoch" if plan.samples_left_over else ""
     return [
         Reason("epochs", plan.recipe.epochs, "passes over the training images"),
-        Reason("iterations an epoch", each, f"{plan.samples} images / {plan.global_batch}, whole ones{wait}"),
+        Reason("iterations per epoch", each, f"{plan.samples} images / {plan.global_batch}, full iterations{wait}"),
         Reason("iterations", plan.total_iterations, f"{plan.recipe.epochs} epochs x {each}"),
     ]
 
@@ -193,7 +193,7 @@ def _warmup_row(plan: Plan) -> Reason:
     schedule, warmup = plan.schedule, plan.recipe.warmup
     if schedule.warmup == "none":
         below = f"a global batch of {plan.global_batch} is not above {plan.recipe.learning_rate.reference_batch}"
-        return Reason("warm-up", "none", "as the recipe says" if warmup.kind == "none" else below)
+        return Reason("warm-up", "none", "from the recipe" if warmup.kind == "none" else below)
     shape = {
         "gradual": f"gradual: from lr {schedule.reference_lr:g} to {schedule.peak_lr:g} by equal steps",
         "constant": f"constant: lr {schedule.reference_lr:g}, then {schedule.peak_lr:g}",
@@ -204,7 +204,7 @@ def _warmup_row(plan: Plan) -> Reason:
 def _decay_rows(plan: Plan) -> list[Reason]:
     schedule = plan.schedule
     if schedule.decay == "constant":
-        return [Reason("decay", "none", "as the recipe says")]
+        return [Reason("decay", "none", "from the recipe")]
     if schedule.decay != "steps":
         first, end = (
             schedule.warmup_iterations,

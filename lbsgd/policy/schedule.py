@@ -63,7 +63,7 @@ class Schedule:
 
 
 def build_schedule(recipe: "Recipe", *, global_batch: int, iterations_per_epoch: int) -> Schedule:
-    """The schedule of `recipe` for that many samples an iteration.
+    """The schedule of `recipe` for that many samples per iteration.
 
     There is no warm-up unless the global batch is above the reference batch (in the paper: kn > 256).
     """

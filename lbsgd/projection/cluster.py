@@ -79,7 +79,7 @@ class Cluster:
         gbit = self.network_gbit
         if gbit is None:
             raise UsageError(
-                f"{ranks} GPUs at {self.gpus_per_node} a node need a network; give its rate a node as --network-gbit"
+                f"{ranks} GPUs at {self.gpus_per_node} per node need a network; give its rate per node as --network-gbit"
             )
         if self.transport == "rdma":
             return Link(f"network ({gbit:g} Gbit/s)", constants.rdma_us * 1e-6, gbit * constants.rdma_share * 1e9 / 8)

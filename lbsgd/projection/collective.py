@@ -1,6 +1,6 @@
 """What an allreduce costs, by algorithm: seconds = latency + bytes * per_byte.
 
-Bandwidths are bytes a second in one direction; S is the size of what is summed. Formulas of full-duplex links, as usual.
+Bandwidths are bytes per second in one direction; S is the size of what is summed. Formulas of full-duplex links, as usual.
 """
 
 import math
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Link:
-    """A way for bytes between two ranks or nodes. latency: seconds a message; bandwidth: bytes a second; name: as printed."""
+    """A way between two ranks or nodes. latency: seconds per message; bandwidth: bytes per second; name: as printed."""
 
     name: str
     latency: float

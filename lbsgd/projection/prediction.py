@@ -43,7 +43,7 @@ class Step(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """A predicted step. efficiency: images a second and GPU over those of the baseline, a fraction."""
+    """A predicted step. efficiency: images per second and GPU over those of the baseline, a fraction."""
 
     gpus: int
     step: Step
@@ -53,7 +53,7 @@ class Prediction(NamedTuple):
 def predict(
     workload: Workload, collective_of: Callable[[int], Collective], constants: Constants, gpus: Sequence[int]
 ) -> list[Prediction]:
-    """Predictions for each of `gpus`; collective_of(ranks) is the allreduce of so many ranks.
+    """Predictions for each of `gpus`; collective_of(ranks) is the allreduce of this many ranks.
 
     Raises UsageError when the baseline's step is too short to hold its own communication.
     """
@@ -63,7 +63,7 @@ def predict(
 
 
 def slowest_of(workers: int) -> float:
-    """How many standard deviations the slowest of so many workers is expected above the mean (Blom 1958)."""
+    """How many standard deviations the slowest of this many workers is expected above the mean (Blom 1958)."""
     return NormalDist().inv_cdf((workers - 0.375) / (workers + 0.25)) if workers > 1 else 0.0
 
 

@@ -141,7 +141,7 @@ class _Logger:
             self._failed = True
             self.opened.set()
             reason = str(error).strip().splitlines() or [type(error).__name__]
-            self._warn(f"--log-to {self._name} failed and is left out from here on: {reason[0]}; metrics.jsonl has everything")
+            self._warn(f"--log-to {self._name} failed and is left out from now on: {reason[0]}; metrics.jsonl has everything")
 
 
 class _TensorBoard:

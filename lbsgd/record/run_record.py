@@ -38,7 +38,7 @@ class RunRecord:
         Raises EnvironmentNotReady when the folder cannot be written, UsageError when it holds a run already.
         """
         if (folder / "run.json").exists():
-            raise UsageError(f"{folder} already holds a run; give another --run-dir, or go on with --resume {folder}")
+            raise UsageError(f"{folder} already holds a run; give another --run-dir, or resume with --resume {folder}")
         with _writing(folder):
             (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
         return cls(folder, {"schema": SCHEMA, "id": folder.name, "status": "running", "error": None, "attempts": []})
@@ -119,7 +119,7 @@ def read_run(folder: Path) -> dict[str, Any]:
     try:
         content = json.loads((folder / "run.json").read_text())
     except FileNotFoundError:
-        raise UsageError(f"{folder} is no run: it has no run.json; `lbsgd runs list` shows the runs") from None
+        raise UsageError(f"{folder} is not a run: it has no run.json; `lbsgd runs list` shows the runs") from None
     except (OSError, ValueError) as error:
         raise UsageError(f"{folder / 'run.json'} cannot be read: {error}") from error
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:

@@ -94,7 +94,7 @@ def _communication(breakdown: Breakdown) -> Suggestion:
     if alone and exposed > 1.2 * alone:
         because.append("More is exposed than the allreduce takes by itself: workers wait for one another or share cores.")
         steps.append(
-            "Give each worker cores of its own: fewer workers a host, fewer threads (`OMP_NUM_THREADS`), no other jobs."
+            "Give each worker cores of its own: fewer workers per host, fewer threads (`OMP_NUM_THREADS`), no other jobs."
         )
     if breakdown.hosts > 1:
         steps += _network(breakdown)
@@ -169,7 +169,7 @@ def _compute(breakdown: Breakdown) -> Suggestion:
     )
     steps = (
         "Workers of a host share cores, memory bandwidth or power: fewer of them a host, or a core of its own for each thread.",
-        "Measure fewer workers a host: when the arithmetic is fast again, that is the cause.",
+        "Measure fewer workers per host: when the arithmetic is fast again, that is the cause.",
     )
     return Suggestion("Undisturbed arithmetic", because, steps)
 

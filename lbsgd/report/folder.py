@@ -137,7 +137,7 @@ def _comparisons(
     groups = [(kind, records) for kind, records in kinds.items() if len(records) > 1]
     for number, (kind, records) in enumerate(groups, 1):
         framework, (model, batch, precision, size), (processor, device, _) = kind
-        title = f"{model}, {framework}, {batch} images a worker, {precision}"
+        title = f"{model}, {framework}, {batch} images per worker, {precision}"
         about = Text(f"Images of {size} pixels on {device}, {processor}.")
         curves = {record["id"]: evaluations[record["id"]] for record in records if evaluations.get(record["id"])}
         grid = [Grid((_error_curves(f"compare-{number}-error", curves),))] if len(curves) > 1 else []
@@ -148,7 +148,7 @@ def _comparison(records: Sequence[Record], targets: dict[str, str]) -> Table:
     """Speed a worker beside that of the newest run on the fewest workers."""
     baseline = min(records, key=lambda record: record["world"]["size"])
     speed = baseline["throughput"]["images_per_second_per_worker"]
-    header = ("run", "workers", "images/s a worker", "against baseline", "communication off", "top-1 error")
+    header = ("run", "workers", "images/s per worker", "against baseline", "communication off", "top-1 error")
     rows = []
     for record in sorted(records, key=lambda record: record["world"]["size"]):
         own = record["throughput"]["images_per_second_per_worker"]
@@ -157,7 +157,7 @@ def _comparison(records: Sequence[Record], targets: dict[str, str]) -> Table:
         final = record["final"] or {}
         rows.append((_cell(record["id"], targets), f"{record['world']['size']:,}", text.rate(own), against,
                      text.percent(alone), text.error(final.get("top1_error"))))  # fmt: skip
-    return Table(f"Speed a worker, against {baseline['id']}", header, tuple(rows))
+    return Table(f"Speed per worker, against {baseline['id']}", header, tuple(rows))
 
 
 def _error_curves(id: str, curves: dict[str, list[Record]]) -> Chart:

@@ -52,7 +52,7 @@ def _headlines(run: RecordedRun) -> list[Headline]:
     spread = f"90 % within {text.milliseconds(steps.get('p90'))}, 99 % within {text.milliseconds(steps.get('p99'))}"
     return [
         _error_headline(run),
-        Headline("Images a second", text.rate(speed.get("images_per_second")), f"{a_worker} a worker"),
+        Headline("Images per second", text.rate(speed.get("images_per_second")), f"{a_worker} per worker"),
         Headline("Scaling efficiency", text.percent(scaling.get("efficiency")), _alone(scaling)),
         *_against_baseline(record),
         Headline("Median step", text.milliseconds(steps.get("p50")), spread if steps else "not measured"),
@@ -132,7 +132,7 @@ def _time(run: RecordedRun, prefix: str) -> Section:
     said = ", ".join(f"{name} {text.percent(found.parts[name] / found.step_ms)}" for name in PARTS)
     rows = [(name, text.milliseconds(found.parts[name]), text.percent(found.parts[name] / found.step_ms)) for name in PARTS]
     bars = Bars(f"{prefix}-split", "Parts of a step", f"Of a mean step: {said}.", [bar], PARTS,
-                ("part", "time a step", "share"), rows)  # fmt: skip
+                ("part", "time per step", "share"), rows)  # fmt: skip
     return Section(f"{prefix}-time", "Where the time went", (bars, advise(found)))
 
 

@@ -1,4 +1,4 @@
-"""The charts of a study over the number of workers: images a second beside the ideal, and efficiency with its interval."""
+"""The charts of a study over the number of workers: images per second beside the ideal, and efficiency with its interval."""
 
 import math
 from collections.abc import Sequence
@@ -58,8 +58,10 @@ def _speed(sizes: Sequence[Size], id: str) -> Chart:
         )
         for size in sizes
     ]
-    header = ("workers", "framework", "images/s", "a worker")
-    return Chart(id, "Images a second", f"Images a second. {said}.", count_axis("workers", counts), y, lines, header, readings)
+    header = ("workers", "framework", "images/s", "per worker")
+    return Chart(
+        id, "Images per second", f"Images per second. {said}.", count_axis("workers", counts), y, lines, header, readings
+    )
 
 
 def _efficiency(sizes: Sequence[Size], id: str, projection: Projection | None) -> Chart:

@@ -28,7 +28,7 @@ def summary(study: Content) -> tuple[str, ...]:
         settings["model"],
         ", ".join(settings["frameworks"]),
         f"{', '.join(f'{count:,}' for count in settings['gpus'])} workers",
-        f"{settings['batch_per_gpu']:,} images a worker",
+        f"{settings['batch_per_gpu']:,} images per worker",
         precision(study),
         settings["data"],
     )
@@ -52,8 +52,8 @@ def _headlines(study: Content, framework: str) -> list[Headline]:
     if not sizes:
         return []
     largest = max(sizes, key=lambda size: size["workers"])
-    a_worker = f"{text.rate(largest['images_per_second_per_worker'])} a worker"
-    speed = Headline(f"Images a second, {_name(largest)}", text.rate(largest["images_per_second"]), a_worker)
+    a_worker = f"{text.rate(largest['images_per_second_per_worker'])} per worker"
+    speed = Headline(f"Images per second, {_name(largest)}", text.rate(largest["images_per_second"]), a_worker)
     if largest["efficiency"] is None:
         return [speed]
     note = f"against {text.workers(largest['baseline_workers'])}, 95 % interval {_interval(largest)}"
@@ -88,7 +88,7 @@ def _scaling(study: Content, prefix: str, projection: Projection | None) -> tupl
     sizes = done(study)
     if not sizes:
         return ()
-    header = ("framework", "workers", "images/s", "a worker", "step p50", "step p90", "efficiency", "95 % interval")
+    header = ("framework", "workers", "images/s", "per worker", "step p50", "step p90", "efficiency", "95 % interval")
     table = Table("Every size that was measured", header, tuple(_row(size) for size in sizes), text_columns=1)
     return Grid(tuple(scaling_charts(sizes, f"{prefix}-chart", projection))), table
 
@@ -181,7 +181,7 @@ def _failed(study: Content) -> tuple[object, ...]:
 def _conditions(study: Content) -> tuple[object, ...]:
     settings = study["settings"]
     said = (
-        f"Median of {settings['repeats']} repeats; a step is as long as on its slowest rank. Efficiency is images a second a "
+        f"Median of {settings['repeats']} repeats; a step is as long as on its slowest rank. Efficiency is images per second a "
         f"worker over the same on {text.workers(settings['baseline'])}."
     )
     environment = (environment_table(study["environment"]),) if study["environment"] else ()

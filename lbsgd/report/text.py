@@ -29,7 +29,7 @@ def error(share: float) -> str:
 
 @_known
 def rate(value: float) -> str:
-    """Images a second."""
+    """Images per second."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 

@@ -31,7 +31,7 @@ def training_charts(steps: Lines, evaluations: Lines, speeds: Lines, prefix: str
     if len(rates) > 1:
         charts.append(_rates(f"{prefix}-lr", rates, epochs, detail))
     if len(speed) > 1:
-        charts.append(_binned(f"{prefix}-speed", "Speed", "images a second", speed, epochs, text.rate, detail, "as recorded"))
+        charts.append(_binned(f"{prefix}-speed", "Speed", "images per second", speed, epochs, text.rate, detail, "as recorded"))
     return charts
 
 

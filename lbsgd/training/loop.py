@@ -64,7 +64,7 @@ def time_steps_alone(run: Run, journal: Journal, bad_samples: BadSamples) -> flo
     """Seconds of this worker's step without communication; None where they are not asked for. Collective."""
     if not run.request.efficiency_steps or not run.span:
         return None
-    journal.say("timing each worker with communication off ...")
+    journal.say("timing each worker without communication ...")
     steps = run.request.efficiency_steps
     return time_alone(run.world, run.backend, run.schedule.lr, lambda: run.batches(bad_samples), run.span, steps)
 
@@ -86,5 +86,5 @@ def save_and_stop(run: Run, signals: Interruption, position: int) -> None:
     run.backend.average_batch_norm()
     path = save(run, position)
     run.world.barrier()  # nobody leaves, and takes the others along, before the state is saved
-    where = f"; state saved in {path}, go on with --resume {run.record.folder}" if path and run.record else ""
+    where = f"; state saved in {path}, resume with --resume {run.record.folder}" if path and run.record else ""
     raise Interrupted(f"stopped by a signal after iteration {position - 1}{where}", number)

@@ -4,9 +4,8 @@ import math
 from statistics import median
 
 from lbsgd.data.bad_samples import BadSamples
-from lbsgd.measuring.baseline import METHOD as AGAINST_BASELINE
 from lbsgd.measuring.baseline import find_baseline
-from lbsgd.measuring.efficiency import METHOD, StepTimes, summarise
+from lbsgd.measuring.efficiency import StepTimes, summarise
 from lbsgd.record.run_record import RunRecord
 from lbsgd.training.evaluation import Evaluation
 from lbsgd.training.journal import Journal
@@ -42,9 +41,10 @@ def record_outcome(
     workers = run.world.size
     if summary:
         rate = summary["throughput"]["images_per_second"]
-        journal.say(f"speed: {rate:,.0f} images/s on {workers} workers, {rate / workers:,.0f} a worker")
+        journal.say(f"speed: {rate:,.0f} images/s on {workers} workers, {rate / workers:,.0f} per worker")
     if "scaling" in summary:
-        journal.say(f"scaling efficiency: {100 * summary['scaling']['efficiency']:.1f} % of {workers} workers alone ({METHOD})")
+        share = 100 * summary["scaling"]["efficiency"]
+        journal.say(f"scaling efficiency: {share:.1f} % ({counted(workers)}, each against itself without communication)")
     if summary and run.record:
         compare_with_baseline(run.record, workers, rate, journal)
 
@@ -57,6 +57,11 @@ def compare_with_baseline(record: RunRecord, workers: int, images_per_second: fl
     scaling = baseline.scaling(workers, images_per_second)
     journal.keep(scaling_baseline=scaling)
     journal.say(
-        f"scaling efficiency: {100 * scaling['efficiency']:.1f} % of {baseline.run}, {baseline.workers} "
-        f"worker{'s' if baseline.workers > 1 else ''} ({AGAINST_BASELINE})"
+        f"scaling efficiency: {100 * scaling['efficiency']:.1f} % ({counted(workers)} against {counted(baseline.workers)} "
+        f"of {baseline.run})"
     )
+
+
+def counted(workers: int) -> str:
+    """1 worker, 2 workers."""
+    return f"{workers} worker{'s' if workers > 1 else ''}"

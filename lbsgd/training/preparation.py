@@ -119,7 +119,7 @@ def _facts(world: World, request: Request, plan: Plan, backend: Backend) -> dict
 
 
 def _open_record(request: Request, plan: Plan) -> RunRecord:
-    """The record of the run to go on with, when it goes on where it was; else a new one.
+    """The record of the run that is resumed where it was; else a new one.
 
     From an older checkpoint another run branches off: what came after it stays as it is.
     """

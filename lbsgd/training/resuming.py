@@ -1,4 +1,4 @@
-"""Going on with a run from one of its checkpoints."""
+"""Resuming a run from one of its checkpoints."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -104,7 +104,7 @@ class Cluster:
         return ",".join(f"{host.name}:{per_host}" for host in self.hosts)
 
     def limit(self, gbit: float | None) -> None:
-        """Let every cable carry so many Gbit/s each way, or as much as the machine can."""
+        """Let every cable carry this many Gbit/s each way, or as much as the machine can."""
         for host in self.hosts:
             for namespace, card in ((host.pid, CARD), (self.switch, host.name)):
                 _limit(namespace, card, gbit)

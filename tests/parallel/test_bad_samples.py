@@ -63,7 +63,7 @@ def test_one_more_than_allowed_ends_the_run(lbsgd, damaged, tmp_path):
 
 
 def test_a_fifo_in_an_images_place_is_named_at_once(lbsgd, damaged, tmp_path):
-    """It is put there after the listing, which would have passed over it: the run's first step waits for the test."""
+    """It is put there after the listing, which would have skipped it: the run's first step waits for the test."""
     root, bad, _ = damaged
     image = Path(sorted(bad)[0])
     listed = open_dataset(str(root))

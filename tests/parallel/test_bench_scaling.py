@@ -118,7 +118,7 @@ def test_a_size_that_fails_is_named_with_its_cause_and_only_it_is_tried_again(lb
     cause = "global batch 64 (2 workers x 32 images) is larger than the 50 training images"
     assert result.code == 3
     assert result.errors[-1].startswith(f"Error: no figure for torch with 2: exit code 4: {cause}")
-    assert result.errors[-1].endswith("the same command tries only these again")
+    assert result.errors[-1].endswith("the same command retries only these")
     study = study_in(tmp_path)
     assert (study["status"], statuses(study)) == ("failed", ["done", "failed"])
     assert study["sizes"][0]["efficiency"] == 1.0
@@ -127,7 +127,7 @@ def test_a_size_that_fails_is_named_with_its_cause_and_only_it_is_tried_again(lb
 
     again = lbsgd(*command, cwd=tmp_path)
     assert again.code == 3
-    assert again.errors[0].startswith("going on with runs/")
+    assert again.errors[0].startswith("resuming runs/")
     assert again.errors[1] == "torch, 2 workers ..."
     assert not [line for line in again.errors if line.startswith("torch, 1")]
     assert study_in(tmp_path)["sizes"][0] == study["sizes"][0]
@@ -194,7 +194,7 @@ def test_a_study_that_was_stopped_and_killed_goes_on(at_two_workers, lbsgd, fini
     process.send_signal(signal.SIGINT)
     result = finish(process, timeout=30)
     assert result.code == 130, result.stderr
-    assert result.errors[-1] == "Error: the study was stopped; the same command goes on with it"
+    assert result.errors[-1] == "Error: the study was stopped; the same command resumes it"
     assert psutil.wait_procs(ranks, timeout=10)[1] == []
     study = study_in(tmp_path)
     assert (study["status"], statuses(study)) == ("interrupted", ["done", "pending"])
@@ -206,7 +206,7 @@ def test_a_study_that_was_stopped_and_killed_goes_on(at_two_workers, lbsgd, fini
 
     last = lbsgd("bench", "--gpus", "1,2", *LONG, cwd=tmp_path)
     assert last.code == 0, last.stderr
-    assert last.errors[0].startswith("going on with runs/")
+    assert last.errors[0].startswith("resuming runs/")
     assert last.errors[1] == "torch, 2 workers ..."
     assert study_in(tmp_path)["sizes"][0] == study["sizes"][0]
     assert statuses(study_in(tmp_path)) == ["done", "done"]

@@ -248,7 +248,7 @@ def test_a_signal_saves_the_state_and_the_run_goes_on_from_there(begin, finish, 
         assert "Traceback" not in result.stderr
         assert sum("stopped by a signal" in line for line in result.errors) == 1
         saved = list_checkpoints(run / "checkpoints")[-1]
-        assert f"state saved in {saved}, go on with --resume {run}" in result.stderr
+        assert f"state saved in {saved}, resume with --resume {run}" in result.stderr
         assert load_checkpoint(saved)[1]["iteration"] > position
         attempt = read_run(run)["attempts"][-1]
         assert (attempt["status"], attempt["start_iteration"]) == ("interrupted", position)

@@ -27,7 +27,7 @@ def train(lbsgd):
 
 @pytest.fixture(scope="module")
 def runs(train, digits, tmp_path_factory) -> Path:
-    """`whole`: END steps at once. `parted`: stopped after STOP of them, in mid-epoch, and gone on with."""
+    """`whole`: END steps at once. `parted`: stopped after STOP of them, in mid-epoch, and resumed."""
     root = tmp_path_factory.mktemp("runs")
     begin = ("--recipe", "demo", "--data", digits.name)
     train(*begin, "--run-dir", root / "whole", "--max-steps", END, cwd=digits.parent)

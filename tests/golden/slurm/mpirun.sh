@@ -15,7 +15,7 @@ unset SLURM_EXPORT_ENV # other nodes get what the environment is now, not what s
 command=(/opt/venv/bin/lbsgd launch mpirun --np 256 -- train --framework torch --data '/data/image net')
 
 run=runs/slurm-"$SLURM_JOB_ID"
-# All attempts are one run: go on with it once it has a checkpoint.
+# All attempts are one run: resume it once it has a checkpoint.
 checkpoints=("$run"/checkpoints/iteration-*/manifest.json)
 if [ -e "${checkpoints[0]}" ]; then
     command+=(--resume "$run")

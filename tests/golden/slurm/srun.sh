@@ -17,7 +17,7 @@ export NCCL_SOCKET_IFNAME=ib0
 command=(srun --mpi=pmix --kill-on-bad-exit=1 --cpus-per-task=12 lbsgd train --framework torch --data '/data/image net')
 
 run='/runs/it'"'"'s one'
-# All attempts are one run: go on with it once it has a checkpoint.
+# All attempts are one run: resume it once it has a checkpoint.
 checkpoints=("$run"/checkpoints/iteration-*/manifest.json)
 if [ -e "${checkpoints[0]}" ]; then
     command+=(--resume "$run")
