@@ -35,12 +35,14 @@ demo-data: $(VENV)/.ready
 train: setup demo-data
 	lbsgd train --np $(NP) --framework $(FRAMEWORK) --recipe demo --data demo-data
 
+# Two files at a time; the tests of a file share what their fixtures made.
 test: developer
-	pytest -m "not slow and not cluster"
+	pytest -m "not slow and not cluster" -n 2 --dist loadfile
 
-# What needs no ranks: under two minutes.
+# What needs no ranks, and how much of the code it reaches.
 test-fast: developer
-	pytest -m "not slow and not cluster" --ignore=tests/parallel
+	pytest -m "not slow and not cluster" --ignore=tests/parallel -n 2 --dist worksteal --cov --cov-report=
+	@echo "covered without ranks: $$(coverage report --format=total) % of the lines"
 
 test-slow: developer
 	pytest -m slow
