@@ -27,6 +27,7 @@ from lbsgd.errors import EnvironmentNotReady, UsageError
 
 if TYPE_CHECKING:
     from lbsgd.policy.plan import Plan
+    from lbsgd.record.run_content import RunContent
 
 SCHEMA = "lbsgd.plan/1"
 BLUE = "#1f5fa8"
@@ -141,17 +142,19 @@ def predict(planned: "Plan", steps: int, framework: str | None, runs: Path) -> P
 
     A run on the same number of workers goes before a later one on another number. None without such a run.
     """
-    matching = [record for record in _records(runs) if _matches(record, planned, framework)]
+    matching = [
+        (record["id"], record["world"]["size"], throughput["images_per_second_per_worker"])
+        for record in _records(runs)
+        if (throughput := record.get("throughput")) and _matches(record, planned, framework)
+    ]
     if not matching:
         return None
-    same_size = [record for record in matching if record["world"]["size"] == planned.world_size]
-    record = (same_size or matching)[-1]
-    speed = record["throughput"]["images_per_second_per_worker"]
-    seconds = steps * planned.global_batch / (speed * planned.world_size)
-    return Prediction(seconds, record["id"], record["world"]["size"], speed)
+    same_size = [one for one in matching if one[1] == planned.world_size]
+    run, workers, speed = (same_size or matching)[-1]
+    return Prediction(steps * planned.global_batch / (speed * planned.world_size), run, workers, speed)
 
 
-def _records(runs: Path) -> list[dict[str, Any]]:
+def _records(runs: Path) -> "list[RunContent]":
     """The runs under `runs` that can be read, in the order in which they were started."""
     from lbsgd.record.run_record import read_run
     from lbsgd.record.runs_folder import RUN_FILE, recorded
@@ -165,11 +168,10 @@ def _records(runs: Path) -> list[dict[str, Any]]:
     return records
 
 
-def _matches(record: dict[str, Any], planned: "Plan", framework: str | None) -> bool:
+def _matches(record: "RunContent", planned: "Plan", framework: str | None) -> bool:
     recipe = planned.recipe
     return (
-        bool(record.get("throughput"))
-        and record["framework"] == framework
+        record["framework"] == framework
         and all(record["recipe"][key] == getattr(recipe, key) for key in ("model", "batch_per_worker"))
         and recipe.precision in ("auto", record["recipe"]["precision"])
     )

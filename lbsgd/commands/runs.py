@@ -2,12 +2,15 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from lbsgd.commands.options import runs_option
 from lbsgd.commands.text_table import aligned
+
+if TYPE_CHECKING:
+    from lbsgd.record.run_content import RunContent
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")
 
@@ -79,7 +82,7 @@ def compare(names: tuple[str, ...], runs: Path, as_json: bool) -> None:
         click.echo("\n".join(aligned([["", *(record["id"] for record in records)], *rows])))
 
 
-def _read_all(runs: Path) -> list[dict[str, Any]]:
+def _read_all(runs: Path) -> "list[RunContent]":
     """The records under `runs`, in the order in which they were started; one that cannot be read is a warning."""
     from lbsgd.errors import UsageError
     from lbsgd.record.run_record import read_run
@@ -94,7 +97,7 @@ def _read_all(runs: Path) -> list[dict[str, Any]]:
     return records
 
 
-def _find(name: str, runs: Path) -> dict[str, Any]:
+def _find(name: str, runs: Path) -> "RunContent":
     """The record of the run called `name`.
 
     Raises UsageError when there is none.
@@ -105,17 +108,19 @@ def _find(name: str, runs: Path) -> dict[str, Any]:
     return read_run(find_recorded(name, runs, RUN_FILE))
 
 
-def _row(record: dict[str, Any]) -> list[str]:
-    final, speed, scaling = (record.get(key) or {} for key in ("final", "throughput", "scaling"))
+def _row(record: "RunContent") -> list[str]:
+    from lbsgd.record.run_content import key_figures
+
+    error, speed, efficiency = key_figures(record)
     return [
         record["id"],
         record["status"],
         record["framework"],
         record["recipe"]["model"],
         str(record["world"]["size"]),
-        _percent(final.get("top1_error")),
-        _text(speed.get("images_per_second")),
-        _percent(scaling.get("efficiency")),
+        _percent(error),
+        _text(speed),
+        _percent(efficiency),
     ]
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lbsgd.measuring import study
+from lbsgd.record.run_content import RunContent, Scaling
 from lbsgd.record.run_record import SCHEMA as RUN_SCHEMA
 from lbsgd.record.runs_folder import RUN_FILE, recorded
 
@@ -25,7 +26,7 @@ class Baseline:
     workers: int
     images_per_second: float
 
-    def scaling(self, workers: int, images_per_second: float) -> dict[str, Any]:
+    def scaling(self, workers: int, images_per_second: float) -> Scaling:
         """The record's `scaling_baseline` for a run of this speed."""
         return {
             "workers": workers,
@@ -37,13 +38,13 @@ class Baseline:
         }
 
 
-def find_baseline(runs: Path, run: dict[str, Any]) -> Baseline | None:
+def find_baseline(runs: Path, run: RunContent) -> Baseline | None:
     """The baseline in a runs folder for the run whose run.json holds `run`."""
     kind = kind_of_run(run)
     return next(_benches(runs, kind), None) or min(_runs(runs, kind, run["id"]), key=lambda one: one.workers, default=None)
 
 
-def kind_of_run(run: dict[str, Any]) -> tuple:
+def kind_of_run(run: RunContent) -> tuple:
     """(framework, what a worker does, hardware) of run.json's content: equal where two speeds may be compared."""
     return _kind(run["framework"], run["recipe"], run["world"]["accumulate"], run["environment"])
 
@@ -68,13 +69,13 @@ def _benches(runs: Path, kind: tuple) -> Iterator[Baseline]:
 def _runs(runs: Path, kind: tuple, but: str) -> Iterator[Baseline]:
     """Finished and timed ones of this kind, the newest first, without the run called `but`."""
     for content in _read(runs, RUN_FILE, RUN_SCHEMA):
-        if content["status"] != "done" or not content["throughput"] or content["id"] == but:
-            continue
-        if kind_of_run(content) == kind:
-            yield Baseline(content["id"], content["world"]["size"], content["throughput"]["images_per_second"])
+        record: RunContent = content
+        throughput = record["throughput"]
+        if record["status"] == "done" and throughput and record["id"] != but and kind_of_run(record) == kind:
+            yield Baseline(record["id"], record["world"]["size"], throughput["images_per_second"])
 
 
-def _read(runs: Path, file: str, schema: object) -> Iterator[dict[str, Any]]:
+def _read(runs: Path, file: str, schema: object) -> Iterator[Any]:
     """The records that can be read, are of this schema and began to run, the newest first."""
     for folder in reversed(recorded(runs, file)):
         try:

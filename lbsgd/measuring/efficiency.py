@@ -7,7 +7,6 @@ same step takes longer later is communication that backward did not hide, or wai
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from statistics import fmean, median
-from typing import Any
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from lbsgd.backends.contract import Backend
 from lbsgd.data.batch import Batch
 from lbsgd.measuring.steps import Step, take_steps
 from lbsgd.ranks.world import World
+from lbsgd.record.run_content import RunContent, TimeSplit
 
 METHOD = "communication-off"
 SETTLING_STEPS = 3
@@ -84,7 +84,7 @@ class StepTimes:
         return fmean(self.seconds), fmean(self.data), fmean(self.other), median(busy)
 
 
-def summarise(world: World, times: StepTimes, alone: float | None, images_per_step: int) -> dict[str, dict[str, Any]] | None:
+def summarise(world: World, times: StepTimes, alone: float | None, images_per_step: int) -> RunContent | None:
     """The record's `throughput`, `time_split` and `scaling`; None when the run was too short to time. Collective.
 
     alone: this worker's seconds per step from `time_alone`; None when it was not measured.
@@ -96,7 +96,7 @@ def summarise(world: World, times: StepTimes, alone: float | None, images_per_st
     step, data, other, busy = (fmean(column) for column in list(zip(*everyone, strict=True))[:4])
     per_worker = images_per_step / step
     p50, p90, p99 = np.percentile(np.array(times.seconds) * 1000, (50, 90, 99))
-    result: dict[str, dict[str, Any]] = {
+    result: RunContent = {
         "throughput": {
             "images_per_second": per_worker * world.size,
             "images_per_second_per_worker": per_worker,
@@ -119,7 +119,7 @@ def summarise(world: World, times: StepTimes, alone: float | None, images_per_st
     return result
 
 
-def time_split(step: float, data: float, other: float, efficiency: float) -> dict[str, float]:
+def time_split(step: float, data: float, other: float, efficiency: float) -> TimeSplit:
     """Fractions of a step: waiting for data, computing, exposed communication, the rest. They sum to 1."""
     busy = 1 - (data + other) / step
     compute = busy * min(1.0, efficiency)

@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, Unpack
 
 from lbsgd.errors import EnvironmentNotReady, UsageError
 from lbsgd.record.atomic import write_atomically, write_json
+from lbsgd.record.run_content import Attempt, RunContent, RunStatus
 
 SCHEMA = "lbsgd.run/1"
 
@@ -26,7 +27,7 @@ def utc_now() -> str:
 class RunRecord:
     """One run's folder. Only rank 0 holds one."""
 
-    def __init__(self, folder: Path, content: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, content: RunContent) -> None:
         self.folder = folder
         self.content = content
         self._metrics: TextIO | None = None
@@ -52,18 +53,18 @@ class RunRecord:
     def checkpoints(self) -> Path:
         return self.folder / "checkpoints"
 
-    def update(self, **parts: Any) -> None:
+    def update(self, **parts: Unpack[RunContent]) -> None:
         """Set top-level keys of run.json and write it."""
-        self.content |= parts
+        self.content.update(parts)
         self.write()
 
-    def begin(self, iteration: int, facts: dict[str, Any]) -> None:
+    def begin(self, iteration: int, facts: RunContent) -> None:
         """Record that an attempt begins at `iteration`: the run's first, or another one.
 
         facts: the parts of run.json that are known by now; framework and world among them.
         """
         self._rewind(iteration)
-        attempt = {
+        attempt: Attempt = {
             "started": utc_now(),
             "ended": None,
             "status": "running",
@@ -72,14 +73,17 @@ class RunRecord:
             "world_size": facts["world"]["size"],
         }
         # An attempt that was killed could not say so itself.
-        before = [{**one, "status": "killed"} if one["status"] == "running" else one for one in self.content["attempts"]]
-        self.update(**facts, status="running", error=None, attempts=[*before, attempt])
+        for one in self.content["attempts"]:
+            if one["status"] == "running":
+                one["status"] = "killed"
+        self.content.update(facts)
+        self.update(status="running", error=None, attempts=[*self.content["attempts"], attempt])
 
-    def end(self, status: str, error: str | None = None) -> None:
+    def end(self, status: RunStatus, error: str | None = None) -> None:
         """Close the current attempt and with it the run: "done", "failed" or "interrupted", and why."""
-        *before, last = self.content["attempts"]
-        attempts = [*before, {**last, "ended": utc_now(), "status": status}]
-        self.update(status=status, error=error, attempts=attempts)
+        last = self.content["attempts"][-1]
+        last["ended"], last["status"] = utc_now(), status
+        self.update(status=status, error=error)
 
     def write(self) -> None:
         with _writing(self.folder):
@@ -111,20 +115,20 @@ def _writing(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def read_run(folder: Path) -> dict[str, Any]:
+def read_run(folder: Path) -> RunContent:
     """The content of a run's run.json.
 
     Raises UsageError when there is none or it cannot be read.
     """
     try:
-        content = json.loads((folder / "run.json").read_text())
+        content: Any = json.loads((folder / "run.json").read_text())
     except FileNotFoundError:
         raise UsageError(f"{folder} is not a run: it has no run.json; `lbsgd runs list` shows the runs") from None
     except (OSError, ValueError) as error:
         raise UsageError(f"{folder / 'run.json'} cannot be read: {error}") from error
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:
         raise UsageError(f"{folder / 'run.json'} is not a record of this version (schema {SCHEMA})")
-    return content
+    return RunContent(**content)
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:

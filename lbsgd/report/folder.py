@@ -3,9 +3,10 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from lbsgd.measuring.baseline import kind_of_run
+from lbsgd.record.run_content import RunContent, key_figures
 from lbsgd.record.run_record import read_metrics
 from lbsgd.report import run, study, text
 from lbsgd.report.axis import linear_axis
@@ -27,7 +28,7 @@ class Folder:
     """runs: folder and run.json of each; studies: bench.json of each; oldest first. unreadable: why others were left out."""
 
     path: Path
-    runs: Sequence[tuple[Path, Record]]
+    runs: Sequence[tuple[Path, RunContent]]
     studies: Sequence[Record]
     unreadable: Sequence[str]
 
@@ -61,7 +62,7 @@ def sections(folder: Folder) -> tuple[Section, ...]:
 
 
 def _runs(
-    runs: Sequence[tuple[Path, Record]], targets: dict[str, str], evaluations: dict[str, list[Record]]
+    runs: Sequence[tuple[Path, RunContent]], targets: dict[str, str], evaluations: dict[str, list[Record]]
 ) -> Iterator[Section]:
     """A section of each run that has a target; the evaluations of each are kept for the comparisons."""
     for path, record in runs:
@@ -83,7 +84,7 @@ def _cell(name: str, targets: dict[str, str]) -> str | Link:
     return Link(name, targets[name]) if name in targets else name
 
 
-def _overview(runs: Sequence[tuple[Path, Record]], studies: Sequence[Record], targets: dict[str, str]) -> Iterator[object]:
+def _overview(runs: Sequence[tuple[Path, RunContent]], studies: Sequence[Record], targets: dict[str, str]) -> Iterator[object]:
     if runs:
         header = ("run", "status", "framework", "model", "workers", "top-1 error", "images/s", "efficiency")
         shown = [_overview_row(record, targets) for _, record in runs[:MOST_ROWS]]
@@ -112,52 +113,60 @@ def _caption(what: str, shown: int, count: int) -> str:
     return what if shown == count else f"{what}: {shown:,} of {count:,}"
 
 
-def _overview_row(record: Record, targets: dict[str, str]) -> tuple[str | Link, ...]:
-    final, speed, scaling = (record.get(key) or {} for key in ("final", "throughput", "scaling"))
+def _overview_row(record: RunContent, targets: dict[str, str]) -> tuple[str | Link, ...]:
+    error, speed, efficiency = key_figures(record)
     return (
         _cell(record["id"], targets),
         record["status"],
         record["framework"],
         record["recipe"]["model"],
         f"{record['world']['size']:,}",
-        text.error(final.get("top1_error")),
-        text.rate(speed.get("images_per_second")),
-        text.percent(scaling.get("efficiency")),
+        text.error(error),
+        text.rate(speed),
+        text.percent(efficiency),
     )
 
 
+class Timed(NamedTuple):
+    """A finished run with its speed. per_worker: images per second."""
+
+    record: RunContent
+    workers: int
+    per_worker: float
+
+
 def _comparisons(
-    runs: Sequence[tuple[Path, Record]], targets: dict[str, str], evaluations: dict[str, list[Record]]
+    runs: Sequence[tuple[Path, RunContent]], targets: dict[str, str], evaluations: dict[str, list[Record]]
 ) -> Iterator[Section]:
     """A section for each kind of which at least two runs ended with a speed."""
-    kinds: dict[tuple[Any, ...], list[Record]] = {}
+    kinds: dict[tuple[Any, ...], list[Timed]] = {}
     for _, record in runs[:MOST_ROWS]:
-        if record["status"] == "done" and record["throughput"]:
-            kinds.setdefault(kind_of_run(record), []).append(record)
-    groups = [(kind, records) for kind, records in kinds.items() if len(records) > 1]
-    for number, (kind, records) in enumerate(groups, 1):
+        throughput = record["throughput"]
+        if record["status"] == "done" and throughput:
+            timed = Timed(record, record["world"]["size"], throughput["images_per_second_per_worker"])
+            kinds.setdefault(kind_of_run(record), []).append(timed)
+    groups = [(kind, timed) for kind, timed in kinds.items() if len(timed) > 1]
+    for number, (kind, group) in enumerate(groups, 1):
         framework, (model, batch, precision, size), (processor, device, _) = kind
         title = f"{model}, {framework}, {batch} images per worker, {precision}"
         about = Text(f"Images of {size} pixels on {device}, {processor}.")
-        curves = {record["id"]: evaluations[record["id"]] for record in records if evaluations.get(record["id"])}
+        names = [timed.record["id"] for timed in group]
+        curves = {name: evaluations[name] for name in names if evaluations.get(name)}
         grid = [Grid((_error_curves(f"compare-{number}-error", curves),))] if len(curves) > 1 else []
-        yield Section(f"compare-{number}", title, (about, _comparison(records, targets), *grid))
+        yield Section(f"compare-{number}", title, (about, _comparison(group, targets), *grid))
 
 
-def _comparison(records: Sequence[Record], targets: dict[str, str]) -> Table:
-    """Speed a worker beside that of the newest run on the fewest workers."""
-    baseline = min(records, key=lambda record: record["world"]["size"])
-    speed = baseline["throughput"]["images_per_second_per_worker"]
+def _comparison(group: Sequence[Timed], targets: dict[str, str]) -> Table:
+    """Speed per worker beside that of the newest run on the fewest workers."""
+    baseline = min(group, key=lambda timed: timed.workers)
     header = ("run", "workers", "images/s per worker", "against baseline", "communication off", "top-1 error")
     rows = []
-    for record in sorted(records, key=lambda record: record["world"]["size"]):
-        own = record["throughput"]["images_per_second_per_worker"]
-        against = "baseline" if record is baseline else text.percent(own / speed)
-        alone = (record["scaling"] or {}).get("efficiency")
-        final = record["final"] or {}
-        rows.append((_cell(record["id"], targets), f"{record['world']['size']:,}", text.rate(own), against,
-                     text.percent(alone), text.error(final.get("top1_error"))))  # fmt: skip
-    return Table(f"Speed per worker, against {baseline['id']}", header, tuple(rows))
+    for timed in sorted(group, key=lambda timed: timed.workers):
+        against = "baseline" if timed is baseline else text.percent(timed.per_worker / baseline.per_worker)
+        error, _, alone = key_figures(timed.record)
+        rows.append((_cell(timed.record["id"], targets), f"{timed.workers:,}", text.rate(timed.per_worker), against,
+                     text.percent(alone), text.error(error)))  # fmt: skip
+    return Table(f"Speed per worker, against {baseline.record['id']}", header, tuple(rows))
 
 
 def _error_curves(id: str, curves: dict[str, list[Record]]) -> Chart:

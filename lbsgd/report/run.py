@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from lbsgd.measuring.efficiency import PARTS
+from lbsgd.record.run_content import RunContent, Scaling, Throughput
 from lbsgd.record.run_record import flatten
 from lbsgd.report import text
 from lbsgd.report.advice import Breakdown, advise
@@ -12,7 +13,7 @@ from lbsgd.report.blocks import Code, Grid, Headline, Headlines, Section, Table,
 from lbsgd.report.chart import Bars, stack
 from lbsgd.report.training_charts import training_charts
 
-Record = dict[str, Any]
+Line = dict[str, Any]
 
 MOST_BAD_SAMPLES = 50
 
@@ -21,14 +22,14 @@ MOST_BAD_SAMPLES = 50
 class RecordedRun:
     """content: of run.json. metrics: the lines of metrics.jsonl."""
 
-    content: Record
-    metrics: list[Record]
+    content: RunContent
+    metrics: list[Line]
 
-    def lines(self, kind: str) -> list[Record]:
+    def lines(self, kind: str) -> list[Line]:
         return [line for line in self.metrics if line["kind"] == kind]
 
 
-def summary(record: Record) -> tuple[str, ...]:
+def summary(record: RunContent) -> tuple[str, ...]:
     """What was run, in a few words each."""
     world, schedule, recipe = record["world"], record["schedule"], record["recipe"]
     batch = f"global batch {schedule['global_batch']:,} = {world['virtual_workers']:,} × {recipe['batch_per_worker']:,}"
@@ -46,18 +47,29 @@ def blocks(run: RecordedRun) -> tuple[object, ...]:
 
 def _headlines(run: RecordedRun) -> list[Headline]:
     record = run.content
-    speed, scaling = record["throughput"] or {}, record["scaling"] or {}
-    steps = speed.get("step_ms") or {}
-    a_worker = text.rate(speed.get("images_per_second_per_worker"))
-    spread = f"90 % within {text.milliseconds(steps.get('p90'))}, 99 % within {text.milliseconds(steps.get('p99'))}"
+    scaling = record["scaling"]
+    efficiency = text.percent(scaling["efficiency"] if scaling else None)
+    rate, step = _speed_headlines(record["throughput"])
     return [
         _error_headline(run),
-        Headline("Images per second", text.rate(speed.get("images_per_second")), f"{a_worker} per worker"),
-        Headline("Scaling efficiency", text.percent(scaling.get("efficiency")), _alone(scaling)),
+        rate,
+        Headline("Scaling efficiency", efficiency, _alone(scaling)),
         *_against_baseline(record),
-        Headline("Median step", text.milliseconds(steps.get("p50")), spread if steps else "not measured"),
+        step,
         Headline("Time", text.seconds(_seconds(record)), _times(record)),
     ]
+
+
+def _speed_headlines(speed: Throughput | None) -> tuple[Headline, ...]:
+    """Images per second, and the median step."""
+    if speed is None:
+        return tuple(Headline(name, text.UNKNOWN, "not measured") for name in ("Images per second", "Median step"))
+    steps, per_worker = speed["step_ms"], text.rate(speed["images_per_second_per_worker"])
+    spread = f"90 % within {text.milliseconds(steps['p90'])}, 99 % within {text.milliseconds(steps['p99'])}"
+    return (
+        Headline("Images per second", text.rate(speed["images_per_second"]), f"{per_worker} per worker"),
+        Headline("Median step", text.milliseconds(steps["p50"]), spread),
+    )
 
 
 def _error_headline(run: RecordedRun) -> Headline:
@@ -72,13 +84,13 @@ def _error_headline(run: RecordedRun) -> Headline:
     return Headline("Top-1 error", text.error(last["top1_error"]), f"so far, after epoch {text.number(last['epoch'])}")
 
 
-def _alone(scaling: Record) -> str:
+def _alone(scaling: Scaling | None) -> str:
     if not scaling:
         return "not measured"
     return f"{text.workers(scaling['workers'])}, each against itself with communication off"
 
 
-def _against_baseline(record: Record) -> list[Headline]:
+def _against_baseline(record: RunContent) -> list[Headline]:
     scaling = record.get("scaling_baseline")
     if not scaling:
         return []
@@ -86,7 +98,7 @@ def _against_baseline(record: Record) -> list[Headline]:
     return [Headline("Against baseline", text.percent(scaling["efficiency"]), note)]
 
 
-def _seconds(record: Record) -> float | None:
+def _seconds(record: RunContent) -> float | None:
     """Of all attempts that ended by themselves."""
     lengths = [_moment(one["ended"]) - _moment(one["started"]) for one in record["attempts"] if one["ended"]]
     return sum(length.total_seconds() for length in lengths) if lengths else None
@@ -96,7 +108,7 @@ def _moment(utc: str) -> datetime:
     return datetime.fromisoformat(utc)
 
 
-def _times(record: Record) -> str:
+def _times(record: RunContent) -> str:
     attempts = record["attempts"]
     if not attempts:
         return "not started"
@@ -140,9 +152,9 @@ def _share(found: Breakdown, name: str) -> str:
     return f"{text.milliseconds(found.parts[name])}, {text.percent(found.parts[name] / found.step_ms)}"
 
 
-def breakdown(record: Record) -> Breakdown | None:
+def breakdown(record: RunContent) -> Breakdown | None:
     """Where the steps of a run went; None when it was not measured."""
-    split, speed, scaling = record["time_split"], record["throughput"], record["scaling"] or {}
+    split, speed, scaling = record["time_split"], record["throughput"], record["scaling"]
     if not (split and speed):
         return None
     step = 1000 * record["schedule"]["global_batch"] / speed["images_per_second"]
@@ -151,9 +163,14 @@ def breakdown(record: Record) -> Breakdown | None:
         who=f"{record['framework']} on {text.workers(size)}",
         workers=size,
         hosts=len(record["world"]["hosts"]),
-        efficiency=scaling.get("efficiency"),
+        efficiency=scaling["efficiency"] if scaling else None,
         against="against each worker alone",
-        parts={name: step * split[name] for name in PARTS},
+        parts={
+            "compute": step * split["compute"],
+            "communication": step * split["communication"],
+            "data": step * split["data"],
+            "other": step * split["other"],
+        },
         batch_per_worker=record["recipe"]["batch_per_worker"],
         images_per_second=speed["images_per_second"],
         data=record["data"],
@@ -208,7 +225,7 @@ def _environment(run: RecordedRun, prefix: str) -> Section:
     return Section(f"{prefix}-environment", "Environment", (environment_table(run.content["environment"]),))
 
 
-def environment_table(environment: Record) -> Table:
+def environment_table(environment: dict[str, Any]) -> Table:
     """All that is recorded of the machine and the software."""
     rows = tuple((key, _plain(value)) for key, value in flatten(environment).items())
     return Table("Machine and software", ("key", "value"), rows, text_columns=2, folded=True)

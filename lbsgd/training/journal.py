@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Unpack
 
 from lbsgd.errors import Interrupted, LbsgdError
 from lbsgd.measuring.efficiency import StepTimes, live_efficiency
 from lbsgd.record.loggers import Loggers, open_loggers
+from lbsgd.record.run_content import RunContent, RunStatus
 from lbsgd.record.run_record import RunRecord
 from lbsgd.training.evaluation import Evaluation
 from lbsgd.training.meeting import Meeting
@@ -25,7 +26,7 @@ class Journal:
         """Tell the user a line."""
         self._reporter.say(text)
 
-    def keep(self, **parts: Any) -> None:
+    def keep(self, **parts: Unpack[RunContent]) -> None:
         """Set top-level keys of run.json."""
         self._record.update(**parts)
 
@@ -74,7 +75,7 @@ class Journal:
 
     def end(self, error: BaseException | None) -> None:
         """Record how the run ended, unless this rank ended alone: then it does so as it takes the others along."""
-        status = "done" if error is None else "interrupted" if isinstance(error, Interrupted) else "failed"
+        status: RunStatus = "done" if error is None else "interrupted" if isinstance(error, Interrupted) else "failed"
         if error is None or (isinstance(error, LbsgdError) and error.collective):
             self._record.end(status, str(error) if error else None)
         self._loggers.close(status)
@@ -89,7 +90,7 @@ class SilentJournal(Journal):
     def say(self, text: str) -> None:
         pass
 
-    def keep(self, **parts: Any) -> None:
+    def keep(self, **parts: Unpack[RunContent]) -> None:
         pass
 
     def log(self, kind: str, **values: Any) -> None:

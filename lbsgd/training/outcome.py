@@ -6,6 +6,7 @@ from statistics import median
 from lbsgd.data.bad_samples import BadSamples
 from lbsgd.measuring.baseline import find_baseline
 from lbsgd.measuring.efficiency import StepTimes, summarise
+from lbsgd.record.run_content import Final, RunContent
 from lbsgd.record.run_record import RunRecord
 from lbsgd.training.evaluation import Evaluation
 from lbsgd.training.journal import Journal
@@ -27,9 +28,9 @@ def record_outcome(
 
     alone: seconds of this worker's step without communication, None where it was not measured. bad_samples: by split.
     """
-    summary = summarise(run.world, times, alone, run.images_per_rank) or {}
+    summary: RunContent = summarise(run.world, times, alone, run.images_per_rank) or {}
     last = evaluations[-1]
-    final = {
+    final: Final = {
         "top1_error": last.top1_error,
         "loss": last.loss if math.isfinite(last.loss) else None,
         "epoch": run.epoch_at(run.span.stop),
@@ -37,16 +38,18 @@ def record_outcome(
         "samples": last.samples,
     }
     counts = {split: len(found.known) for split, found in bad_samples.items()}
-    journal.keep(final=final, bad_samples={"policy": str(run.request.bad_samples), **counts}, **summary)
+    journal.keep(**summary)
+    journal.keep(final=final, bad_samples={"policy": str(run.request.bad_samples), **counts})
     workers = run.world.size
-    if summary:
-        rate = summary["throughput"]["images_per_second"]
-        journal.say(f"speed: {rate:,.0f} images/s on {workers} workers, {rate / workers:,.0f} per worker")
-    if "scaling" in summary:
-        share = 100 * summary["scaling"]["efficiency"]
+    throughput, scaling = summary.get("throughput"), summary.get("scaling")
+    if throughput:
+        rate = throughput["images_per_second"]
+        journal.say(f"speed: {rate:,.0f} images/s on {counted(workers)}, {rate / workers:,.0f} per worker")
+    if scaling:
+        share = 100 * scaling["efficiency"]
         journal.say(f"scaling efficiency: {share:.1f} % ({counted(workers)}, each against itself without communication)")
-    if summary and run.record:
-        compare_with_baseline(run.record, workers, rate, journal)
+    if throughput and run.record:
+        compare_with_baseline(run.record, workers, throughput["images_per_second"], journal)
 
 
 def compare_with_baseline(record: RunRecord, workers: int, images_per_second: float, journal: Journal) -> None:

@@ -14,6 +14,7 @@ from lbsgd.profiling.window import place_window
 from lbsgd.ranks.agreement import in_turns, require_agreement, together
 from lbsgd.ranks.world import World
 from lbsgd.record import environment
+from lbsgd.record.run_content import RunContent
 from lbsgd.record.run_record import RunRecord
 from lbsgd.record.runs_folder import new_folder
 from lbsgd.training.run import Request, Run
@@ -83,7 +84,7 @@ def _facts_to_agree_on(request: Request, plan: Plan, dataset: Dataset, span: ran
     }
 
 
-def _facts(world: World, request: Request, plan: Plan, backend: Backend) -> dict[str, Any]:
+def _facts(world: World, request: Request, plan: Plan, backend: Backend) -> RunContent:
     """The parts of run.json that are known before the first step. Collective."""
     schedule = plan.schedule
     about = backend.environment()

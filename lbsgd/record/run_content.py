@@ -1,0 +1,121 @@
+"""What run.json holds. Its keys are fixed, because other tools read them: keys are added, and none changes its meaning.
+
+A key is missing until it is known; a value that could not be measured is None.
+"""
+
+from typing import Any, Literal, TypedDict
+
+RunStatus = Literal["running", "done", "failed", "interrupted", "killed"]
+
+
+class Attempt(TypedDict):
+    """One start of the run. started, ended: UTC, ISO 8601."""
+
+    started: str
+    ended: str | None
+    status: RunStatus
+    start_iteration: int
+    framework: str
+    world_size: int
+
+
+class WorldContent(TypedDict):
+    """The ranks. hosts: by name, in the order of ranks."""
+
+    size: int
+    local_size: int
+    hosts: list[str]
+    launcher: str
+    accumulate: int
+    virtual_workers: int
+
+
+class ScheduleContent(TypedDict):
+    """What follows from the recipe and the number of workers."""
+
+    reference_lr: float
+    peak_lr: float
+    global_batch: int
+    warmup_iterations: int
+    iterations_per_epoch: int
+    total_iterations: int
+
+
+class StepMilliseconds(TypedDict):
+    """Percentiles of the step times."""
+
+    p50: float
+    p90: float
+    p99: float
+
+
+class Throughput(TypedDict):
+    """images_per_second: of all workers."""
+
+    images_per_second: float
+    images_per_second_per_worker: float
+    step_ms: StepMilliseconds
+    steps_timed: int
+
+
+class TimeSplit(TypedDict):
+    """Shares of a mean step; they sum to 1."""
+
+    data: float
+    compute: float
+    communication: float
+    other: float
+
+
+class Scaling(TypedDict):
+    """Efficiency against a baseline of `baseline_workers`, all of whose images per second are given."""
+
+    workers: int
+    efficiency: float
+    baseline_workers: int
+    baseline_images_per_second: float
+    baseline_run: str | None
+    method: str
+
+
+class Final(TypedDict):
+    """The last evaluation; errors are fractions."""
+
+    top1_error: float
+    loss: float | None
+    epoch: float
+    top1_error_median_of_final_epochs: float
+    samples: int
+
+
+class RunContent(TypedDict, total=False):
+    """All of run.json. recipe: every value, resolved. environment: as `describe_environment` gives it."""
+
+    schema: str
+    id: str
+    status: RunStatus
+    error: str | None
+    attempts: list[Attempt]
+    framework: str
+    command: str
+    data: str
+    world: WorldContent
+    recipe: dict[str, Any]
+    schedule: ScheduleContent
+    throughput: Throughput | None
+    time_split: TimeSplit | None
+    scaling: Scaling | None
+    scaling_baseline: Scaling | None
+    final: Final | None
+    environment: dict[str, Any]
+    bad_samples: dict[str, Any]
+
+
+def key_figures(record: RunContent) -> tuple[float | None, float | None, float | None]:
+    """What a line about a run says: top-1 error, images per second and scaling efficiency, as far as they are known."""
+    final, throughput, scaling = record.get("final"), record.get("throughput"), record.get("scaling")
+    return (
+        final["top1_error"] if final else None,
+        throughput["images_per_second"] if throughput else None,
+        scaling["efficiency"] if scaling else None,
+    )
