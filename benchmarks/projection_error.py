@@ -60,7 +60,7 @@ def summary(found: Sequence[Result]) -> str:
         ("rows whose source states the network", [result.error(result.predicted) for result in stated]),
         ("the same, each system left out of the fit", [result.error(result.held_out) for result in stated]),
         ("all rows, each system left out of the fit", [result.error(result.held_out) for result in found]),
-        ("all rows, told `--gradient-mb` instead of `--model`", [result.error(result.by_size) for result in found]),
+        ("all rows, given `--gradient-mb` instead of `--model`", [result.error(result.by_size) for result in found]),
         ("all rows, without `--fusion-mb 0` for those that did not fuse", [result.error(result.fused) for result in found]),
     ]
     lines = [(name, f"{len(errors)}", *_points(errors)) for name, errors in cases]
