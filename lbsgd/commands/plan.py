@@ -20,8 +20,8 @@ from lbsgd.commands.options import (
     run_options,
     runs_option,
 )
+from lbsgd.commands.plan_table import plan_table
 from lbsgd.commands.ranks import RankCount, Ranks, hosts_options
-from lbsgd.commands.text_table import aligned
 from lbsgd.commands.train import train
 from lbsgd.errors import EnvironmentNotReady, UsageError
 
@@ -175,16 +175,6 @@ def _matches(record: "RunContent", planned: "Plan", framework: str | None) -> bo
         and all(record["recipe"][key] == getattr(recipe, key) for key in ("model", "batch_per_worker"))
         and recipe.precision in ("auto", record["recipe"]["precision"])
     )
-
-
-def plan_table(planned: "Plan") -> str:
-    """The plan as aligned lines, name, value and where it comes from; then its warnings."""
-    cells = [(row.name, _text(row.value), row.reason) for row in planned.reasons]
-    return "\n".join([*aligned(cells, "<><"), *(f"warning: {text}" for text in planned.warnings)])
-
-
-def _text(value: int | float | str) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _time(prediction: Prediction | None) -> str:

@@ -162,7 +162,7 @@ def _prepare(world, recipe_given: bool, *, framework, data, resume, run_dir, run
 
 
 def _train(run) -> None:
-    from lbsgd.commands.plan import plan_table
+    from lbsgd.commands.plan_table import plan_table
     from lbsgd.training.loop import train as run_training
 
     if run.record:
