@@ -7,6 +7,7 @@ import click
 import pytest
 
 from lbsgd.cli import cli
+from lbsgd.measuring.step_parts import StepParts
 from lbsgd.report.advice import SUGGESTIONS, Breakdown, SlowestRank, advise
 
 GOOD = Breakdown(
@@ -15,7 +16,7 @@ GOOD = Breakdown(
     hosts=8,
     efficiency=0.97,
     against="against 8 workers",
-    parts={"compute": 120.0, "straggler": 1.0, "communication": 2.0, "data": 0.5, "other": 0.2, "remainder": 0.1},
+    parts=StepParts(compute=120.0, straggler=1.0, communication=2.0, data=0.5, other=0.2, remainder=0.1),
     batch_per_worker=32,
     images_per_second=16_500.0,
     data="/data/image net",
@@ -27,7 +28,7 @@ GOOD = Breakdown(
 
 
 def slower(**parts: float) -> Breakdown:
-    return dataclasses.replace(GOOD, efficiency=0.7, parts=GOOD.parts | parts)
+    return dataclasses.replace(GOOD, efficiency=0.7, parts=dataclasses.replace(GOOD.parts, **parts))
 
 
 def plain(text: str) -> str:

@@ -122,7 +122,7 @@ def test_a_run_s_page_has_its_figures_curves_and_facts(runs):
     page = Parsed(page_of(runs / "a-8"))
     for text in ("23.74 %", "2,000", "86.6 %", "91.0 %", "8 workers against 1 of 20260101T000000Z-bench", "127.1 ms",
                  "Training loss", "Validation error", "Learning rate", "Speed",
-                 "communication 13.0 %", "global batch 256 = 8 × 32", "optimizer.momentum", "versions.torch",
+                 "communication and waiting 13.0 %", "global batch 256 = 8 × 32", "optimizer.momentum", "versions.torch",
                  "policy replace:100", "lbsgd train --framework torch --data /data/imagenet"):  # fmt: skip
         assert text in page.text, text
     assert "Training loss goes from 6." in page.text

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lbsgd.measuring.figures import efficiency, parts, size_figures
+from lbsgd.measuring.step_parts import StepParts
 from lbsgd.measuring.study_ranks import laps_of_all
 
 from .scaling_samples import measurement
@@ -34,25 +35,31 @@ def rounds(draw):
 @given(rounds())
 def test_parts_sum_to_the_mean_step(repeats):
     found = parts(repeats)
-    assert sum(found.values()) == pytest.approx(np.mean([step for one in repeats for step in one["step_ms"]]))
-    assert all(value >= 0 for name, value in found.items() if name != "remainder")
+    assert found.whole == pytest.approx(np.mean([step for one in repeats for step in one["step_ms"]]))
+    assert all(value >= 0 for name, value in found.measured.items() if name != "remainder")
 
 
 def test_parts_of_a_known_step():
     one = measurement([20.0, 22.0], [10.0, 11.0, 14.0], busy=17.5)
-    assert parts([one]) == pytest.approx(
+    assert parts([one]).measured == pytest.approx(
         {"compute": 11.0, "straggler": 3.0, "communication": 3.5, "data": 0.5, "other": 0.25, "remainder": 2.75}
     )
 
 
+def test_a_run_has_communication_and_waiting_in_one():
+    found = StepParts(compute=0.7, communication=0.2, data=0.1, other=0.0).scaled(50.0)
+    assert found.measured == pytest.approx({"compute": 35.0, "communication and waiting": 10.0, "data": 5.0, "other": 0.0})
+    assert found.whole == pytest.approx(50.0)
+
+
 def test_one_worker_has_no_communication_whatever_noise_says():
     found = parts([measurement([12.0], [10.0], busy=11.0)])
-    assert (found["communication"], found["straggler"]) == (0.0, 0.0)
+    assert (found.communication, found.straggler) == (0.0, 0.0)
     assert size_figures([measurement([12.0], [10.0])])["allreduce_ms"] is None
 
 
 def test_communication_that_is_hidden_is_not_below_nothing():
-    assert parts([measurement([12.0], [12.0, 12.0], busy=11.0)])["communication"] == 0.0
+    assert parts([measurement([12.0], [12.0, 12.0], busy=11.0)]).communication == 0.0
 
 
 def test_the_slowest_rank_counts():

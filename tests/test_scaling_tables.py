@@ -6,7 +6,7 @@ import io
 import pytest
 
 from lbsgd.commands.study_table import as_text
-from lbsgd.measuring.figures import PARTS
+from lbsgd.measuring.step_parts import PARTS
 from lbsgd.measuring.study_plot import plot
 from lbsgd.measuring.study_tables import HEADER, as_csv, as_markdown
 

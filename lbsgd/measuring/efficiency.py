@@ -20,9 +20,6 @@ METHOD = "communication-off"
 SETTLING_STEPS = 3
 """Steps at the start of a run, or of a measurement, that are not counted: tracing, autotuning, cold caches."""
 
-PARTS = ("compute", "communication", "data", "other")
-"""Of a step of a run, in the order in which they are shown; `time_split` says what each is."""
-
 LEAST_SECONDS = 3.0
 """Of timing a worker alone: a median over a moment says little on a machine that others use."""
 

@@ -1,16 +1,16 @@
 """From what the ranks measured to what is reported: speed, efficiency with its spread, and the parts of a step. Pure."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from statistics import fmean, median
 from typing import Any
 
 import numpy as np
 
+from lbsgd.measuring.step_parts import StepParts
+
 RESAMPLES = 2000
 CONFIDENCE = 0.95
-
-PARTS = ("compute", "straggler", "communication", "data", "other", "remainder")
-"""Of a step of a study, in the order in which they are shown; `parts` says what each is."""
 
 Measurement = dict[str, Any]
 """One round, as lbsgd.measuring.study_ranks gives it."""
@@ -29,7 +29,7 @@ def size_figures(repeats: Sequence[Measurement]) -> dict[str, Any]:
         "images_per_second": rate,
         "images_per_second_per_worker": rate / len(repeats[0]["ranks"]),
         "step_ms": {"p50": p50, "p90": p90},
-        "parts_ms": parts(repeats),
+        "parts_ms": asdict(parts(repeats)),
         "allreduce_ms": median(exchanges) if exchanges else None,
     }
 
@@ -40,17 +40,12 @@ def precision(study: dict[str, Any]) -> str:
     return backend.get("precision", study["settings"]["precision"])
 
 
-def parts(repeats: Sequence[Measurement]) -> dict[str, float]:
-    """Where the milliseconds of a mean step went; they sum to it.
-
-    compute: the median rank's step without communication. straggler: what the slowest rank takes longer. communication: what
-    a step with communication takes longer than the slowest rank without, so what backward did not hide. data: waiting for
-    images. other: the loop's own work. remainder: what these, each measured by itself, do not add up to.
-    """
+def parts(repeats: Sequence[Measurement]) -> StepParts:
+    """Where the milliseconds of a mean step went."""
     rounds = [_parts_of(one) for one in repeats]
     mean = {name: fmean(one[name] for one in rounds) for name in rounds[0]}
     whole = fmean(step for one in repeats for step in one["step_ms"])
-    return {**mean, "remainder": whole - sum(mean.values())}
+    return StepParts(**mean, remainder=whole - sum(mean.values()))
 
 
 def _parts_of(one: Measurement) -> dict[str, float]:

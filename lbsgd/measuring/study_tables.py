@@ -4,7 +4,8 @@ import csv
 import io
 from typing import Any
 
-from lbsgd.measuring.figures import PARTS, precision
+from lbsgd.measuring.figures import precision
+from lbsgd.measuring.step_parts import PARTS
 
 HEADER = ("framework", "workers", "images/s", "per worker", "step ms p50", "p90", "efficiency", "95 % interval",
           "exposed", "data", "straggler")  # fmt: skip

@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from lbsgd.measuring.step_parts import StepParts
 from lbsgd.report.blocks import Advice, Suggestion
 from lbsgd.report.text import milliseconds, number, percent, rate
 
@@ -26,7 +27,7 @@ class SlowestRank:
 
 @dataclass(frozen=True, kw_only=True)
 class Breakdown:
-    """Where a step went. parts: milliseconds by name. What was not measured is None.
+    """Where a step went. parts: in milliseconds. What was not measured is None.
 
     baseline_compute_ms: a worker's arithmetic at the baseline size. allreduce_ms: of all gradients, with nothing beside it.
     """
@@ -36,7 +37,7 @@ class Breakdown:
     hosts: int
     efficiency: float | None
     against: str
-    parts: dict[str, float]
+    parts: StepParts
     batch_per_worker: int
     images_per_second: float
     data: str
@@ -47,12 +48,12 @@ class Breakdown:
 
     @property
     def step_ms(self) -> float:
-        return sum(self.parts.values())
+        return self.parts.whole
 
     @property
     def compute_growth_ms(self) -> float:
         """What a worker's own arithmetic takes longer than at the baseline size."""
-        return self.parts["compute"] - self.baseline_compute_ms if self.baseline_compute_ms else 0.0
+        return self.parts.compute - self.baseline_compute_ms if self.baseline_compute_ms else 0.0
 
     def of_step(self, ms: float) -> str:
         return f"{milliseconds(ms)} of the {milliseconds(self.step_ms)} step ({percent(ms / self.step_ms)})"
@@ -60,8 +61,9 @@ class Breakdown:
 
 def advise(breakdown: Breakdown) -> Advice:
     """The verdict and what to try, the largest loss first."""
-    losses = {name: breakdown.parts.get(name, 0.0) for name in ("communication", "straggler", "data", "other")}
-    losses["compute"] = breakdown.compute_growth_ms
+    parts = breakdown.parts
+    losses = {"communication": parts.communication, "straggler": parts.straggler or 0.0, "data": parts.data}
+    losses |= {"other": parts.other, "compute": breakdown.compute_growth_ms}
     worth = [name for name in losses if losses[name] >= WORTH_TRYING * breakdown.step_ms]
     worth.sort(key=lambda name: losses[name], reverse=True)
     return Advice(_verdict(breakdown, worth, losses), tuple(SUGGESTIONS[name](breakdown) for name in worth))
@@ -70,7 +72,7 @@ def advise(breakdown: Breakdown) -> Advice:
 def _verdict(breakdown: Breakdown, worth: list[str], losses: dict[str, float]) -> str:
     efficiency = "" if breakdown.efficiency is None else f" {percent(breakdown.efficiency)} efficient {breakdown.against}."
     if not worth:
-        what = f"compute takes {breakdown.of_step(breakdown.parts['compute'])}; no other part takes {100 * WORTH_TRYING:.0f} %"
+        what = f"compute takes {breakdown.of_step(breakdown.parts.compute)}; no other part takes {100 * WORTH_TRYING:.0f} %"
         return f"{breakdown.who}:{efficiency} Nothing to try: {what}."
     lost = ", ".join(f"{NAMES[name]} {milliseconds(losses[name])}" for name in worth)
     return f"{breakdown.who}:{efficiency} Of a step of {milliseconds(breakdown.step_ms)}: {lost}."
@@ -86,7 +88,7 @@ NAMES = {
 
 
 def _communication(breakdown: Breakdown) -> Suggestion:
-    exposed, alone = breakdown.parts["communication"], breakdown.allreduce_ms
+    exposed, alone = breakdown.parts.communication, breakdown.allreduce_ms
     because = [f"{breakdown.of_step(exposed)} is communication that the backward pass did not hide."]
     steps = []
     if alone and breakdown.gradient_bytes:
@@ -127,7 +129,9 @@ def _network(breakdown: Breakdown) -> list[str]:
 
 
 def _straggler(breakdown: Breakdown) -> Suggestion:
-    because = f"{breakdown.of_step(breakdown.parts['straggler'])} is what the slowest worker takes longer than the median one."
+    because = (
+        f"{breakdown.of_step(breakdown.parts.straggler or 0.0)} is what the slowest worker takes longer than the median one."
+    )
     where = "the slowest host"
     if slowest := breakdown.slowest:
         where = f"host {slowest.host}"
@@ -151,11 +155,11 @@ def _data(breakdown: Breakdown) -> Suggestion:
         "More `--data-threads` where cores are idle; without it a rank takes its share of them.",
         "`lbsgd data pack` puts many small files into few large ones, where the disk or network is what is slow.",
     )
-    return Suggestion("Faster input", f"Workers wait for images for {breakdown.of_step(breakdown.parts['data'])}.", steps)
+    return Suggestion("Faster input", f"Workers wait for images for {breakdown.of_step(breakdown.parts.data)}.", steps)
 
 
 def _other(breakdown: Breakdown) -> Suggestion:
-    because = f"{breakdown.of_step(breakdown.parts['other'])} is neither arithmetic nor communication nor waiting for images."
+    because = f"{breakdown.of_step(breakdown.parts.other)} is neither arithmetic nor communication nor waiting for images."
     step = (
         "Records, checkpoints and meetings of the ranks: is the runs folder on a slow disk, or rank 0’s core taken by others?"
     )
@@ -164,7 +168,7 @@ def _other(breakdown: Breakdown) -> Suggestion:
 
 def _compute(breakdown: Breakdown) -> Suggestion:
     because = (
-        f"A worker’s own arithmetic takes {milliseconds(breakdown.parts['compute'])} a step, "
+        f"A worker’s own arithmetic takes {milliseconds(breakdown.parts.compute)} a step, "
         f"{milliseconds(breakdown.baseline_compute_ms)} at the baseline size, with communication off in both."
     )
     steps = (

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from lbsgd.measuring.efficiency import PARTS
+from lbsgd.measuring.step_parts import StepParts
 from lbsgd.record.run_content import RunContent, Scaling, Throughput
 from lbsgd.record.run_record import flatten
 from lbsgd.report import text
@@ -139,17 +139,15 @@ def _time(run: RecordedRun, prefix: str) -> Section:
     found = breakdown(run.content)
     if not found:
         return Section(f"{prefix}-time", "Where the time went")
-    parts = {name: (found.parts[name], _share(found, name)) for name in PARTS}
+    rows = [(name, text.milliseconds(ms), text.percent(ms / found.step_ms)) for name, ms in found.parts.measured.items()]
+    parts = {
+        name: (ms, f"{text.milliseconds(ms)}, {text.percent(ms / found.step_ms)}") for name, ms in found.parts.measured.items()
+    }
     bar = stack("A mean step", text.milliseconds(found.step_ms), parts, found.step_ms)
-    said = ", ".join(f"{name} {text.percent(found.parts[name] / found.step_ms)}" for name in PARTS)
-    rows = [(name, text.milliseconds(found.parts[name]), text.percent(found.parts[name] / found.step_ms)) for name in PARTS]
-    bars = Bars(f"{prefix}-split", "Parts of a step", f"Of a mean step: {said}.", [bar], PARTS,
+    said = ", ".join(f"{name} {share}" for name, _, share in rows)
+    bars = Bars(f"{prefix}-split", "Parts of a step", f"Of a mean step: {said}.", [bar], tuple(parts),
                 ("part", "time per step", "share"), rows)  # fmt: skip
     return Section(f"{prefix}-time", "Where the time went", (bars, advise(found)))
-
-
-def _share(found: Breakdown, name: str) -> str:
-    return f"{text.milliseconds(found.parts[name])}, {text.percent(found.parts[name] / found.step_ms)}"
 
 
 def breakdown(record: RunContent) -> Breakdown | None:
@@ -165,12 +163,7 @@ def breakdown(record: RunContent) -> Breakdown | None:
         hosts=len(record["world"]["hosts"]),
         efficiency=scaling["efficiency"] if scaling else None,
         against="against each worker alone",
-        parts={
-            "compute": step * split["compute"],
-            "communication": step * split["communication"],
-            "data": step * split["data"],
-            "other": step * split["other"],
-        },
+        parts=StepParts(**split).scaled(step),
         batch_per_worker=record["recipe"]["batch_per_worker"],
         images_per_second=speed["images_per_second"],
         data=record["data"],

@@ -3,7 +3,8 @@
 from collections import Counter
 from typing import Any
 
-from lbsgd.measuring.figures import PARTS, precision
+from lbsgd.measuring.figures import precision
+from lbsgd.measuring.step_parts import PARTS, StepParts
 from lbsgd.report import text
 from lbsgd.report.advice import Breakdown, SlowestRank, advise
 from lbsgd.report.blocks import Code, Grid, Headline, Headlines, Section, Table, Text
@@ -144,7 +145,7 @@ def breakdown(study: Content, size: Size, baseline: Size | None) -> Breakdown:
         hosts=len(first["hosts"]),
         efficiency=size["efficiency"],
         against=f"against {text.workers(size['baseline_workers'])}" if size["baseline_workers"] else "",
-        parts=size["parts_ms"],
+        parts=StepParts(**size["parts_ms"]),
         batch_per_worker=settings["batch_per_gpu"],
         images_per_second=size["images_per_second"],
         data=settings["data"],
