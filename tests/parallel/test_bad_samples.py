@@ -42,7 +42,7 @@ def test_replaced_images_are_counted_and_named_and_the_run_ends_well(lbsgd, dama
     assert len(lines) == 4
     for line in lines:
         assert result.stderr.count(f"cannot read image {line['name']!r}: {line['reason']}") == 1
-    evaluation = lbsgd("eval", run, "--bad-samples", "replace", "--json")
+    evaluation = lbsgd("eval", run, "--np", 2, "--oversubscribe", "--bad-samples", "replace", "--json")
     assert '"samples": 354' in evaluation.stdout and '"unreadable": 1' in evaluation.stdout
     assert lbsgd("eval", run).code == 4
     together = lbsgd("--allow-run-as-root", "--oversubscribe", "-np", 2, SCRIPT, "eval", run, script="mpirun", timeout=60)
