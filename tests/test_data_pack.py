@@ -226,7 +226,9 @@ def test_ctrl_c_leaves_what_the_next_run_goes_on_from(tmp_path, start, finish, l
         time.sleep(0.001)
     process.send_signal(signal.SIGINT)
     result = finish(process, 10)
-    assert (result.code, result.stdout, result.stderr.split()) == (130, "", ["Interrupted."])
+    assert (result.code, result.stdout) == (130, "")
+    assert result.stderr.splitlines()[-1] == "Interrupted."  # on a slow machine a line of progress comes before
+    assert "Traceback" not in result.stderr
     assert not list((tmp_path / "out").rglob(".*.partial"))
     assert lbsgd(*arguments).code == 0
     assert images(tmp_path / "out") == images(source)
