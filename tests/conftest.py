@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -60,6 +61,16 @@ class Finished:
 def _no_settings_from_outside(monkeypatch):
     for name in [name for name in os.environ if name.startswith("LBSGD_")]:
         monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def _no_reader_left_behind():
+    """A test that leaves threads reading disturbs those that come after it."""
+    yield
+    left = [thread for thread in threading.enumerate() if thread.name.startswith("lbsgd-data")]
+    for thread in left:
+        thread.join(1.0)
+    assert not [thread.name for thread in left if thread.is_alive()]
 
 
 @pytest.fixture(scope="session")

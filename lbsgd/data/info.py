@@ -1,6 +1,7 @@
 """What a data set holds, in numbers: samples, classes, bytes, and widths and heights as the images' headers say."""
 
 import io
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -74,8 +75,8 @@ def describe_storage(source: EncodedSource) -> dict[str, Any]:
 def describe_pixels(source: EncodedSource) -> dict[str, Any]:
     """Widths and heights of up to HEADERS images, evenly spread over the split. Those without a header are only counted."""
     samples = np.linspace(0, len(source) - 1, min(len(source), HEADERS)).astype(int).tolist()
-    found = read_ahead(source, samples, partial(header_size, source), threads=READ_THREADS)
-    sizes = np.array([size for _, size in found if not isinstance(size, UnreadableSample)]).reshape(-1, 2)
+    with closing(read_ahead(source, samples, partial(header_size, source), threads=READ_THREADS)) as found:
+        sizes = np.array([size for _, size in found if not isinstance(size, UnreadableSample)]).reshape(-1, 2)
     readable = {"sampled": len(samples), "unreadable": len(samples) - len(sizes)}
     if not len(sizes):
         return readable

@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -165,8 +165,9 @@ def _write_shard(shard: Shard, advance: Callable[[int], None]) -> None:
     shard.path.parent.mkdir(exist_ok=True)
     partial = shard.path.with_name(f".{shard.path.name}.partial")
     try:
-        with partial.open("wb") as file:
-            for sample, image in read_ahead(shard.source, shard.samples, shard.source.encoded, threads=READ_THREADS):
+        read = read_ahead(shard.source, shard.samples, shard.source.encoded, threads=READ_THREADS)
+        with partial.open("wb") as file, closing(read):
+            for sample, image in read:
                 if isinstance(image, UnreadableSample):
                     raise image
                 shard.format.write(file, sample, image)

@@ -4,7 +4,7 @@ A sample that cannot be read is an outcome like any other: one caller stops at i
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future
 from typing import TypeVar
 
@@ -27,11 +27,11 @@ def read_ahead(
     *,
     threads: int,
     timeout: float = READ_TIMEOUT,
-) -> Iterator[tuple[int, Result | UnreadableSample]]:
+) -> Generator[tuple[int, Result | UnreadableSample], None, None]:
     """Each sample with what `read` returns for it, or with the UnreadableSample it raises.
 
-    A read that takes longer than `timeout` seconds is such an outcome too. An iterator that is left before its end, as by
-    Ctrl-C, does not wait for its threads: one of them may be stuck.
+    A read that takes longer than `timeout` seconds is such an outcome too. A generator that is closed before its end, as after
+    Ctrl-C, ends its threads and does not wait for them: one of them may be stuck.
     """
     too_slow: dict[int, UnreadableSample] = {}
 
@@ -46,14 +46,18 @@ def read_ahead(
 
     readers = Readers(threads, attempt, blocked, timeout)
     pending: deque[tuple[Sequence[int], dict[int, Result | UnreadableSample], Future[None]]] = deque()
-    for start in range(0, len(samples), CHUNK):
-        chunk = samples[start : start + CHUNK]
-        outcomes: dict[int, Result | UnreadableSample] = {}
-        pending.append((chunk, outcomes, readers.submit(chunk, outcomes.__setitem__)))
-        if len(pending) == threads * AHEAD:
+    try:
+        for start in range(0, len(samples), CHUNK):
+            chunk = samples[start : start + CHUNK]
+            outcomes: dict[int, Result | UnreadableSample] = {}
+            pending.append((chunk, outcomes, readers.submit(chunk, outcomes.__setitem__)))
+            if len(pending) == threads * AHEAD:
+                yield from _take(readers, *pending.popleft())
+        while pending:
             yield from _take(readers, *pending.popleft())
-    while pending:
-        yield from _take(readers, *pending.popleft())
+    except BaseException:
+        readers.close(longest=0.0)
+        raise
     readers.close()
 
 

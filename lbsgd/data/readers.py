@@ -85,12 +85,12 @@ class Readers:
             except TimeoutError:
                 self._watch()
 
-    def close(self) -> None:
-        """End the threads after the item each is at; one that takes longer than LONGEST_CLOSE is left behind."""
+    def close(self, longest: float = LONGEST_CLOSE) -> None:
+        """End the threads after the item each is at; after `longest` seconds, those that are not done are left behind."""
         self._closed = True
         for _ in self._readers:
             self._queue.put(None)
-        deadline = time.monotonic() + LONGEST_CLOSE
+        deadline = time.monotonic() + longest
         for reader in self._readers:
             reader.join(max(0.0, deadline - time.monotonic()))
 

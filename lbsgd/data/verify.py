@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 
 from lbsgd.data.read_ahead import read_ahead
@@ -36,10 +37,11 @@ def verify(stored: Stored, *, threads: int, advance: Callable[[int], None], time
             raise UnreadableSample(source.name(sample), "its record does not match the checksum")
 
     broken = []
-    for sample, outcome in read_ahead(source, range(len(source)), read, threads=threads, timeout=timeout):
-        if isinstance(outcome, UnreadableSample):
-            broken.append(UnreadableSample(f"{split.folder.parent}/{source.name(sample)}", outcome.reason))
-        advance(1)
+    with closing(read_ahead(source, range(len(source)), read, threads=threads, timeout=timeout)) as outcomes:
+        for sample, outcome in outcomes:
+            if isinstance(outcome, UnreadableSample):
+                broken.append(UnreadableSample(f"{split.folder.parent}/{source.name(sample)}", outcome.reason))
+            advance(1)
     return Verified(len(source), broken, repeated_names(source) if split.shards else [])
 
 

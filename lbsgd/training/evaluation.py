@@ -1,5 +1,6 @@
 """Counting errors on the validation images, each exactly once whatever the number of ranks."""
 
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,9 +51,10 @@ def evaluate(
         bad_samples=bad_samples,
         allocate=backend.allocate,
     )
-    for batch in batches:
-        wrong, loss = backend.evaluate(batch.images, batch.labels, batch.valid)
-        totals += (wrong, loss, batch.valid)
+    with closing(batches):
+        for batch in batches:
+            wrong, loss = backend.evaluate(batch.images, batch.labels, batch.valid)
+            totals += (wrong, loss, batch.valid)
     wrong, loss, samples = world.sum(totals)
     exchange(world, bad_samples)
     unreadable = len(bad_samples.known)
