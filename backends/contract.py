@@ -7,13 +7,13 @@ torchvision's names and in its layout (lbsgd.models.network).
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
+from lbsgd.backends.phases import PhaseClock
 from lbsgd.errors import UsageError
 from lbsgd.models import LIBRARIES, library_model
 from lbsgd.models.state import State
@@ -97,15 +97,16 @@ class Backend(ABC):
         """ "bf16" where this rank's device computes in bfloat16 by hardware and the network can, else "fp32"."""
 
     @abstractmethod
-    def train_step(self, images: np.ndarray, labels: np.ndarray, learning_rate: float, communicate: bool = True) -> Any:
-        """One update of the replica by the paper's rule. Collective when `communicate`.
+    def train_step(self, images: np.ndarray, labels: np.ndarray, learning_rate: float, clock: PhaseClock | None = None) -> Any:
+        """One update of the replica by the paper's rule. Collective.
 
         images: uint8 [accumulate * n, size, size, 3]; labels: int64 [accumulate * n]. They may be read until
         the loss of this step has been. Each slice of n is a virtual worker with its own batch norm statistics. The gradient
         is the mean over all kn samples (remark 3), weight decay is added after aggregation (remark 1), the update is eq. 9
         with Nesterov's look-ahead.
         Returns the mean loss of this rank's samples, still on the device: `loss_value` waits for it.
-        communicate=False leaves the allreduce out, and with it the agreement of the replicas: only for timing.
+        clock: makes it a measured step, the same update in phases: no gradient is sent before backward has ended and all ranks
+        have met, and the weights are updated when all gradients have been averaged.
         """
 
     @abstractmethod
@@ -123,13 +124,10 @@ class Backend(ABC):
         images: uint8 [count, size, size, 3]; labels: int64 [count].
         """
 
+    @property
     @abstractmethod
-    def gradient_exchange(self) -> tuple[int, Callable[[], None]]:
-        """The bytes of this replica's gradients, and a collective that averages as many over all ranks and waits for it.
-
-        It is a step's communication without its arithmetic: the same arrays, all ready at once, fused as Horovod fuses them.
-        The replica stays as it is.
-        """
+    def gradient_bytes(self) -> int:
+        """Of all gradients that a step averages."""
 
     @abstractmethod
     def average_batch_norm(self) -> None:

@@ -65,8 +65,8 @@ class Interrupted(LbsgdError):
         self.exit_code = 128 + signal_number
 
 
-class NonFiniteLoss(LbsgdError):
-    """The loss is no longer a finite number: the replicas hold nothing worth saving."""
+class NotFinite(LbsgdError):
+    """A loss, or the state, is no longer a finite number: the replicas hold nothing worth saving."""
 
     exit_code = 144
     collective = True

@@ -15,12 +15,20 @@ def measurement(
     `busy` ms of a step, or as long as it computes alone."""
     own = {"host": "n1", "data_ms": data, "other_ms": 0.25}
     ranks = [
-        {"rank": rank, **own, "step_ms": (busy or alone) + data + 0.25, "compute_ms": alone}
+        {"rank": rank, **own, "step_ms": (busy or alone) + data + 0.25, **split_ms(alone, max(compute), busy or alone)}
         for rank, alone in enumerate(compute)
     ]
     exchange = 7.0 if len(compute) > 1 else None
     size = {"images_per_step": 32 * len(compute), "gradient_bytes": 1000, "allreduce_ms": exchange, "hosts": ["n1"]}
-    return {"step_ms": list(steps), "ranks": ranks, **size}
+    efficiencies = [1 / len(compute)] * 4 if len(compute) > 1 else []
+    return {"step_ms": list(steps), "ranks": ranks, "efficiencies": efficiencies, **size}
+
+
+def split_ms(alone: float, slowest: float, busy: float) -> dict[str, float]:
+    """Of a worker that is busy for `busy` ms: it waits for the slowest, and communicates for the rest."""
+    compute = min(alone, busy)
+    waiting = min(slowest - alone, busy - compute) if busy > compute else 0.0
+    return {"compute_ms": compute, "waiting_ms": waiting, "communication_ms": busy - compute - waiting}
 
 
 def settings(**changes: Any) -> Settings:

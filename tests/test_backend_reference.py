@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from lbsgd.backends import ReplicaSpec, load
+from lbsgd.backends.phases import PhaseClock
 from lbsgd.errors import CheckpointError, UsageError
 from lbsgd.models.state import State
 from lbsgd.policy.recipe import load_recipe
@@ -32,11 +33,12 @@ def backend_on(world: World, model: str = MODELS[1], accumulate: int = 1, classe
     return backend
 
 
-def losses_of(backend, count: int = 10, communicate: bool = True) -> list[float]:
+def losses_of(backend, count: int = 10, *, measured: bool = False) -> list[float]:
     """Of steps that each take the same global batch, of which the rank takes its share."""
     own = N * backend.spec.accumulate
     images, labels = images_of(range(backend.spec.world.rank * own, (backend.spec.world.rank + 1) * own))
-    return [backend.loss_value(backend.train_step(images, labels, 0.05, communicate)) for _ in range(count)]
+    clocks = [PhaseClock(backend.spec.world.barrier) if measured else None for _ in range(count)]
+    return [backend.loss_value(backend.train_step(images, labels, 0.05, clock)) for clock in clocks]
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -74,10 +76,13 @@ def test_virtual_workers_train_alike_on_any_number_of_ranks(model, ranks):
                 np.testing.assert_allclose(found[name], wanted[name], rtol=1e-9, atol=1e-12, err_msg=name)
 
 
-def test_without_communication_replicas_part_and_a_broadcast_unites_them():
+def test_a_broadcast_unites_replicas_that_differ():
     def train(world: World) -> list[np.ndarray]:
         backend = backend_on(world)
-        losses_of(backend, 2, communicate=False)
+        if not world.is_first:
+            own = backend_on(alone_world())
+            losses_of(own, 2)
+            backend.import_state(own.export_state())
         apart = backend.export_state().model["fc.weight"]
         backend.broadcast()
         return [apart, *backend.export_state().model.values(), *backend.export_state().velocity.values()]
@@ -85,6 +90,14 @@ def test_without_communication_replicas_part_and_a_broadcast_unites_them():
     one, other = on_ranks(2, train)
     assert not np.array_equal(one[0], other[0])
     assert all(np.array_equal(a, b) for a, b in zip(one[1:], other[1:], strict=True))
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_measured_steps_compute_what_ordinary_ones_do(ranks):
+    def train(world: World, measured: bool) -> list[float]:
+        return losses_of(backend_on(world, accumulate=2), measured=measured)
+
+    assert on_ranks(ranks, lambda world: train(world, True)) == on_ranks(ranks, lambda world: train(world, False))
 
 
 def test_running_statistics_differ_until_they_are_averaged():

@@ -20,10 +20,11 @@ RUN = {"--accumulate", "--max-steps"}
 RANKS = {"--np", "-np", "--hosts", "-H", "--hostfile", "--interface", "--oversubscribe"}
 FLAGS = {
     "": {"--version"},
-    "train": {"--framework", "--data", "--run-dir", "--runs", "--resume", "--keep-checkpoints", "--efficiency-steps",
+    "train": {"--framework", "--data", "--run-dir", "--runs", "--resume", "--keep-checkpoints", "--efficiency-every",
+              "--baseline", "--accept-other-data",
               "--log-to", "--channels-last", "--no-channels-last", "--compile", "--deterministic",
               "--profile"} | RANKS | RECIPE | RUN | READING,
-    "eval": {"--data", "--framework", "--batch-per-gpu", "--json"} | RANKS | READING,
+    "eval": {"--runs", "--data", "--framework", "--batch-per-gpu", "--json"} | RANKS | READING,
     "plan": {"--framework", "--data", "--samples", "--classes", "--runs", "--plot", "--json"} | RANKS | RECIPE | RUN,
     "project": {"--gpus", "--step-ms", "--model", "--gradient-mb", "--dtype", "--baseline-gpus", "--gpus-per-node",
                 "--network-gbit", "--transport", "--intra-node", "--allreduce", "--overlap", "--fusion-mb", "--cycle-ms",

@@ -9,26 +9,33 @@ import socket
 import threading
 from collections.abc import Callable
 from contextlib import closing
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from lbsgd.backends.phases import Phases
 from lbsgd.data import open_dataset
 from lbsgd.data.bad_samples import FAIL, BadSamples
 from lbsgd.data.batch import Reading, Share, in_ordinary_memory
 from lbsgd.data.loader import training_batches
 from lbsgd.errors import DataError, EnvironmentNotReady
-from lbsgd.measuring.efficiency import SETTLING_STEPS, StepTimes, summarise
+from lbsgd.measuring.efficiency import is_measured
 from lbsgd.measuring.steps import Step
 from lbsgd.policy.order import Order
 from lbsgd.policy.plan import make_plan
 from lbsgd.policy.recipe import load_recipe
 from lbsgd.ranks.agreement import FailedElsewhere, in_turns, require_agreement, together
 from lbsgd.ranks.world import World
+from lbsgd.record.loggers import Loggers
 from lbsgd.record.run_record import RunRecord, read_run
 from lbsgd.training.evaluation import Evaluation, evaluate
+from lbsgd.training.journal import Journal
+from lbsgd.training.meeting import SyncPoint
+from lbsgd.training.progress import PlainReporter
 
 from .doubles import alone_world, on_ranks
+from .run_samples import facts
 
 IMAGENET = 1281167
 RANKS, HOSTS, PER_HOST = 256, 32, 8
@@ -139,32 +146,48 @@ def test_a_rank_of_each_host_goes_before_its_others(on_all_ranks):
 
 
 def timed(world: World, folder) -> None:
-    """A run's end as training has it: 50 steps of 280 ms, 300 ms on one slow host; 14 ms of waiting for data in each."""
-    seconds = 0.300 if host_of(world.rank) == "node31" else 0.280
-    times = StepTimes()
-    for number in range(SETTLING_STEPS + 50):
-        step = Step(number, learning_rate=3.2, loss=6.9, seconds=seconds, data_seconds=0.014, other_seconds=0.0)
-        times.add(step)
-    measured = summarise(world, times, 0.240, images_per_step=32)
+    """A run's end as training has it: 60 steps of 280 ms, 300 ms on one slow host; 14 ms of waiting for data in each.
+
+    Alone, each worker would compute for 240 ms.
+    """
+    busy = 0.286 if host_of(world.rank) == "node31" else 0.266
+    sync = SyncPoint(world, SimpleNamespace(exit_signal=0), BadSamples(FAIL))
+    for number in range(60):
+        phases = Phases(staging=0.0, waiting=0.0, communication=0.050) if is_measured(number, 50) else None
+        seconds = 0.014 + (0.290 if phases else busy)
+        sync.add(Step(number, 3.2, loss=6.9, seconds=seconds, data_seconds=0.014, other_seconds=0.0, phases=phases))
+    meeting = sync.meet(ends_stretch=True)
     if world.is_first:
         record = RunRecord.create(folder)
         plan = make_plan(load_recipe("goyal2017"), world_size=world.size, samples=IMAGENET)
-        facts = {"framework": "torch", "recipe": plan.recipe.model_dump(mode="json")}
-        record.begin(0, facts | {"world": {"size": world.size, "local_size": world.local_size, "hosts": world.hosts}})
-        record.update(**measured)
+        ranks = {"size": world.size, "local_size": world.local_size, "hosts": world.hosts, "accumulate": 1}
+        recipe = plan.recipe.model_dump(mode="json")
+        record.begin(0, facts(world=ranks, recipe=recipe, schedule={"global_batch": plan.global_batch}))
+        journal = Journal(run_of(plan), record, Loggers([]), PlainReporter())
+        journal.steps(meeting)
         record.end("done")
+
+
+def run_of(plan) -> SimpleNamespace:
+    """Of a run what its journal needs."""
+    startup = SimpleNamespace(done=dict)
+    return SimpleNamespace(plan=plan, epoch_at=lambda iteration: iteration / 156, span=range(60), startup=startup)
 
 
 def test_the_record_of_256_ranks(on_all_ranks, tmp_path):
     assert on_all_ranks(lambda world: timed(world, tmp_path / "run")) == [None] * RANKS
     run = read_run(tmp_path / "run")
-    assert run["world"] == {"size": 256, "local_size": 8, "hosts": [f"node{number:02}" for number in range(32)]}
+    world = run["world"]
+    assert (world["size"], world["local_size"]) == (256, 8)
+    assert world["hosts"] == [f"node{number:02}" for number in range(32)]
     assert run["attempts"][0]["world_size"] == 256
-    mean = (31 * 0.280 + 0.300) / 32
+    ordinary, measured = (31 * 0.280 + 0.300) / 32, 0.304
+    mean = (51 * ordinary + 6 * measured) / 57  # the first 3 steps do not count
     assert run["throughput"]["images_per_second"] == pytest.approx(8192 / mean)
     assert run["throughput"]["images_per_second_per_worker"] == pytest.approx(32 / mean)
     scaling = run["scaling"]
-    assert (scaling["workers"], scaling["baseline_workers"], scaling["method"]) == (256, 1, "communication-off")
-    assert scaling["efficiency"] == pytest.approx(0.240 / (mean - 0.014))
+    assert (scaling["workers"], scaling["baseline_workers"], scaling["method"]) == (256, 1, "measured-steps")
+    assert scaling["pairs"] == 5
+    assert scaling["efficiency"] == pytest.approx((31 * 0.240 / 0.266 + 0.240 / 0.286) / 32)
     assert sum(run["time_split"].values()) == pytest.approx(1)
     assert run["time_split"]["data"] == pytest.approx(0.014 / mean)

@@ -69,7 +69,7 @@ def test_the_same_is_refused_as_by_mpirun(lbsgd):
 @pytest.mark.slow
 @needs_horovodrun
 def test_what_is_printed_starts_the_ranks_as_typed(lbsgd, hostile_dir):
-    train = ("train", "--framework", "torch", "--recipe", "demo", "--max-steps", 2, "--efficiency-steps", 0)
+    train = ("train", "--framework", "torch", "--recipe", "demo", "--max-steps", 2, "--efficiency-every", 0)
     options = ("-n", 2, "--oversubscribe", "--output-filename", hostile_dir / "logs", "--print")
     shown = lbsgd("launch", "horovodrun", *options, "--", *train, "--run-dir", hostile_dir / "run")
     assert shown.code == 0, shown.stderr

@@ -16,6 +16,8 @@ from lbsgd.policy.plan import make_plan
 from lbsgd.policy.recipe import load_recipe
 from lbsgd.record.run_record import RunRecord
 
+from .run_samples import WORLD, facts
+
 IMAGENET = 1281167
 
 
@@ -226,9 +228,9 @@ def test_too_large_a_batch_leaves_with_4_in_one_line(monkeypatch, capsys):
 
 def record_run(runs, name, *, size=2, speed=100.0, framework="torch", **recipe):
     values = load_recipe("goyal2017").model_dump(mode="json") | recipe
-    throughput = None if speed is None else {"images_per_second_per_worker": speed}
-    content = {"framework": framework, "recipe": values, "world": {"size": size}, "throughput": throughput}
-    RunRecord.create(runs / name).begin(0, content)
+    record = RunRecord.create(runs / name)
+    record.begin(0, facts(framework=framework, recipe=values, world=WORLD | {"size": size}))
+    record.update(throughput=None if speed is None else {"images_per_second_per_worker": speed})
 
 
 def plan_time(runs, *arguments):

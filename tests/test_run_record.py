@@ -1,7 +1,9 @@
 import json
 import math
+import os
 import re
 import shutil
+import socket
 from datetime import UTC, datetime
 
 import pytest
@@ -12,12 +14,12 @@ from lbsgd.errors import EnvironmentNotReady, UsageError
 from lbsgd.record.run_record import RunRecord, read_metrics, read_run, utc_now
 from lbsgd.record.runs_folder import new_folder
 
-FACTS = {"framework": "torch", "world": {"size": 2}, "recipe": {"model": "resnet20"}}
+from .run_samples import WORLD, facts
 
 
 def create(folder, **more) -> RunRecord:
     record = RunRecord.create(folder)
-    record.begin(0, FACTS | more)
+    record.begin(0, facts(**more))
     return record
 
 
@@ -25,9 +27,12 @@ def test_a_new_record_is_on_disk_before_anything_else(hostile_dir):
     folder = hostile_dir / "run"
     create(folder)
     found = read_run(folder)
-    attempt = {"ended": None, "status": "running", "start_iteration": 0, "framework": "torch", "world_size": 2}
-    assert found["attempts"] == [attempt | {"started": found["attempts"][0]["started"]}]
-    assert found | {"schema": "lbsgd.run/1", "id": "run", "status": "running", "error": None, **FACTS} == found
+    [attempt] = found["attempts"]
+    expected = {"ended": None, "status": "running", "start_iteration": 0, "framework": "torch", "world_size": 2}
+    expected |= {"command": "lbsgd train", "world": WORLD, "environment": {"cores": 2}, "recipe_changes": []}
+    assert attempt | expected == attempt
+    assert (attempt["process"]["host"], attempt["process"]["pid"]) == (socket.gethostname(), os.getpid())
+    assert found | {"schema": "lbsgd.run/1", "id": "run", "status": "running", "error": None, **facts()} == found
     assert sorted(path.name for path in folder.iterdir()) == ["checkpoints", "metrics.jsonl", "run.json"]
 
 
@@ -69,18 +74,18 @@ def test_another_process_can_end_a_record(tmp_path):
 
 
 def test_updates_add_up(tmp_path):
-    record = create(tmp_path / "run", final=None)
-    record.update(final={"top1_error": 0.25})
-    record.update(scaling={"efficiency": 0.9})
+    record = create(tmp_path / "run")
+    record.update(profile={"first": 2})
+    record.update(scaling_baseline={"efficiency": 0.9})
     found = read_run(tmp_path / "run")
-    assert (found["final"], found["scaling"]) == ({"top1_error": 0.25}, {"efficiency": 0.9})
+    assert (found["profile"], found["scaling_baseline"]) == ({"first": 2}, {"efficiency": 0.9})
 
 
 def test_a_number_that_json_does_not_have_never_reaches_run_json(tmp_path):
     record = create(tmp_path / "run")
     with pytest.raises(ValueError):
         record.update(final={"loss": math.nan})
-    assert "final" not in read_run(tmp_path / "run")
+    assert read_run(tmp_path / "run")["final"] is None
 
 
 def test_lines_are_readable_while_the_run_goes_on(tmp_path):
@@ -117,13 +122,13 @@ def test_going_on_takes_back_the_later_lines_and_adds_an_attempt(tmp_path):
     first = create(tmp_path / "run")
     for step in range(5):
         first.log("step", step=step, loss=1.0)
-    first.log("eval", step=2, epoch=1.0)
+    first.log("eval", step=2, epoch=1.0, top1_error=0.5, loss=1.0, samples=10)
     with (tmp_path / "run" / "metrics.jsonl").open("a") as file:
         file.write('{"kind": "step", "st')
     first.end("interrupted", "stopped by a signal")
 
     second = RunRecord.open(tmp_path / "run")
-    second.begin(3, FACTS | {"framework": "tensorflow"})
+    second.begin(3, facts(framework="tensorflow"))
     second.log("step", step=3, loss=2.0)
     lines = read_metrics(tmp_path / "run")
     assert [(line["kind"], line["step"]) for line in lines] == [("step", 0), ("step", 1), ("step", 2), ("eval", 2), ("step", 3)]
@@ -136,7 +141,7 @@ def test_going_on_takes_back_the_later_lines_and_adds_an_attempt(tmp_path):
 
 def test_an_attempt_that_was_killed_is_marked_by_the_next(tmp_path):
     create(tmp_path / "run")
-    RunRecord.open(tmp_path / "run").begin(0, FACTS)
+    RunRecord.open(tmp_path / "run").begin(0, facts())
     assert [attempt["status"] for attempt in read_run(tmp_path / "run")["attempts"]] == ["killed", "running"]
 
 
@@ -184,7 +189,8 @@ def test_time_is_utc():
 
 def runs_under(root):
     for name, status in (("a", "done"), ("b", "failed")):
-        record = create(root / name, framework=name, final={"top1_error": 0.125, "loss": 1.0})
+        record = create(root / name, framework=name)
+        record.log("eval", step=0, epoch=1.0, top1_error=0.125, loss=1.0, samples=10)
         record.end(status)
 
 

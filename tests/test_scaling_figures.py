@@ -35,31 +35,34 @@ def rounds(draw):
 @given(rounds())
 def test_parts_sum_to_the_mean_step(repeats):
     found = parts(repeats)
-    assert found.whole == pytest.approx(np.mean([step for one in repeats for step in one["step_ms"]]))
-    assert all(value >= 0 for name, value in found.measured.items() if name != "remainder")
+    assert found.whole == pytest.approx(np.mean([rank["step_ms"] for one in repeats for rank in one["ranks"]]))
+    assert all(value >= 0 for value in found.measured.values())
 
 
 def test_parts_of_a_known_step():
     one = measurement([20.0, 22.0], [10.0, 11.0, 14.0], busy=17.5)
+    compute, waiting = (10 + 11 + 14) / 3, (4 + 3 + 0) / 3
     assert parts([one]).measured == pytest.approx(
-        {"compute": 11.0, "straggler": 3.0, "communication": 3.5, "data": 0.5, "other": 0.25, "remainder": 2.75}
+        {"compute": compute, "waiting": waiting, "communication": 17.5 - 14, "data": 0.5, "other": 0.25}
     )
 
 
-def test_a_run_has_communication_and_waiting_in_one():
+def test_an_older_record_has_communication_and_waiting_in_one():
     found = StepParts(compute=0.7, communication=0.2, data=0.1, other=0.0).scaled(50.0)
     assert found.measured == pytest.approx({"compute": 35.0, "communication and waiting": 10.0, "data": 5.0, "other": 0.0})
     assert found.whole == pytest.approx(50.0)
 
 
 def test_one_worker_has_no_communication_whatever_noise_says():
-    found = parts([measurement([12.0], [10.0], busy=11.0)])
-    assert (found.communication, found.straggler) == (0.0, 0.0)
+    found = parts([measurement([12.0], [10.0])])
+    assert (found.communication, found.waiting) == (0.0, 0.0)
     assert size_figures([measurement([12.0], [10.0])])["allreduce_ms"] is None
 
 
-def test_communication_that_is_hidden_is_not_below_nothing():
-    assert parts([measurement([12.0], [12.0, 12.0], busy=11.0)]).communication == 0.0
+def test_a_study_says_its_efficiency_as_a_run_does_and_one_worker_has_none():
+    two = size_figures([measurement([12.0], [10.0, 10.0])] * 2)["against_alone"]
+    assert two == {"efficiency": 0.5, "interval": [0.5, 0.5], "pairs": 8}
+    assert size_figures([measurement([12.0], [10.0])] * 2)["against_alone"] is None
 
 
 def test_the_slowest_rank_counts():

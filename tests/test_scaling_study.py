@@ -48,7 +48,7 @@ def test_bench_json_has_the_keys_that_other_tools_read(tmp_path):
     assert {"framework": "torch", "workers": 2, "status": "done", "error": None, "baseline_workers": 1}.items() <= two.items()
     assert two["efficiency"] == pytest.approx(0.5)
     assert two["efficiency_interval"][0] <= two["efficiency"] <= two["efficiency_interval"][1]
-    assert set(two["parts_ms"]) == {"compute", "straggler", "communication", "data", "other", "remainder"}
+    assert set(two["parts_ms"]) == {"compute", "waiting", "communication", "data", "other"}
     assert content["environment"] == {"hosts": ["n1"]}
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from lbsgd.backends.reference.backend import ReferenceBackend
 from lbsgd.data.bad_samples import BadSamplePolicy
-from lbsgd.errors import Interrupted, NonFiniteLoss, UsageError
+from lbsgd.errors import Interrupted, NotFinite, UsageError
 from lbsgd.policy.recipe import load_recipe
 from lbsgd.ranks.world import World
 from lbsgd.record.checkpoint import list_checkpoints, load_checkpoint
@@ -20,6 +20,7 @@ from lbsgd.training.journal import open_journal
 from lbsgd.training.preparation import prepare
 from lbsgd.training.resuming import read_checkpoint
 from lbsgd.training.run import Request, Run
+from lbsgd.training.startup import Startup
 
 from .doubles import alone_world, on_ranks
 
@@ -32,7 +33,7 @@ NOT_TOLD = SimpleNamespace(exit_signal=0)
 def request(folder: Path, world: World, **options) -> Request:
     values = ["model=reference:two-layer", "batch_per_worker=4", "images.size=4", f"epochs={EPOCHS}"]
     recipe = load_recipe("demo", [*values, *options.pop("overrides", ())])
-    chosen = {"accumulate": 2 // world.size, "run_dir": folder, "efficiency_steps": 0, "data_threads": 1} | options
+    chosen = {"accumulate": 2 // world.size, "run_dir": folder, "efficiency_every": 0, "data_threads": 1} | options
     return Request(framework="reference", data=DATA, recipe=recipe, bad_samples=BadSamplePolicy(replace=False), **chosen)
 
 
@@ -41,8 +42,17 @@ def take(run: Run, signals=NOT_TOLD):
         return loop.take_run(run, signals, journal)
 
 
+def start(world: World, folder: Path | None, **options) -> Run | None:
+    return prepare(world, request(folder, world, **options), Startup(), lambda _: None)
+
+
 def train(world: World, folder: Path, signals=NOT_TOLD, **options):
-    return take(prepare(world, request(folder, world, **options)), signals)
+    return take(start(world, folder, **options), signals)
+
+
+def resume(folder: Path, world: World | None = None, **options) -> Run | None:
+    world = world or alone_world()
+    return start(world, None, **{"resume": read_checkpoint(world, folder), "accumulate": None} | options)
 
 
 def lines(folder: Path, kind: str) -> list[dict]:
@@ -87,7 +97,7 @@ def test_every_epoch_is_evaluated_and_saved_once_and_in_this_order(tmp_path, mon
 
 
 def test_the_record_tells_the_run(tmp_path):
-    evaluation = train(alone_world(), tmp_path / "run", efficiency_steps=2)
+    evaluation = train(alone_world(), tmp_path / "run")
     record = read_run(tmp_path / "run")
     assert (record["status"], record["error"], record["framework"]) == ("done", None, "reference")
     assert record["world"] | {"hosts": []} == {
@@ -99,15 +109,18 @@ def test_the_record_tells_the_run(tmp_path):
     assert record["final"]["top1_error_median_of_final_epochs"] == np.median(errors)
     assert record["bad_samples"] == {"policy": "fail", "train": 0, "val": 0}
     assert record["throughput"]["images_per_second"] > 0
-    assert record["scaling"]["method"] == "communication-off"
+    assert record["scaling"]["method"] == "measured-steps"
+    assert (record["scaling"]["efficiency"], record["time_split"]["communication"]) == (None, 0.0)
     assert sum(record["time_split"].values()) == pytest.approx(1)
     assert [(attempt["status"], attempt["start_iteration"]) for attempt in record["attempts"]] == [("done", 0)]
 
 
-def test_timing_alone_leaves_no_trace_in_what_is_computed(tmp_path):
-    train(alone_world(), tmp_path / "timed", efficiency_steps=3)
-    train(alone_world(), tmp_path / "plain")
-    assert losses(tmp_path / "timed") == losses(tmp_path / "plain")
+def test_measuring_leaves_no_trace_in_what_is_computed(tmp_path):
+    for folder, every in (("measured", 4), ("plain", 0)):
+        on_ranks(2, lambda world, folder=folder, every=every: train(world, tmp_path / folder, efficiency_every=every))
+    assert [line["step"] for line in lines(tmp_path / "measured", "efficiency")] == [6, 10]
+    assert lines(tmp_path / "plain", "efficiency") == []
+    assert losses(tmp_path / "measured") == losses(tmp_path / "plain")
 
 
 def test_two_ranks_record_the_losses_of_one_with_two_virtual_workers(tmp_path):
@@ -158,7 +171,7 @@ def test_nobody_leaves_before_the_state_is_saved(tmp_path, monkeypatch):
 
 def test_what_is_saved_at_a_stop_has_averaged_batch_norm(tmp_path):
     def be_rank(world: World) -> np.ndarray:
-        run = prepare(world, request(tmp_path / "run", world))
+        run = start(world, tmp_path / "run")
         with pytest.raises(Interrupted):
             take(run, Told(15, 2))
         return run.backend.export_state().model["bn.running_mean"]
@@ -175,9 +188,7 @@ def test_a_run_that_was_stopped_and_resumed_is_the_run_that_was_not(tmp_path, co
     train(alone_world(), tmp_path / "whole")
     with pytest.raises(Interrupted):
         train(alone_world(), tmp_path / "parted", Told(15, count))
-    world = alone_world()
-    resumed = read_checkpoint(world, tmp_path / "parted")
-    take(prepare(world, request(None, world, resume=resumed, accumulate=None)))
+    take(resume(tmp_path / "parted"))
     assert losses(tmp_path / "parted") == losses(tmp_path / "whole")
     newest = (list_checkpoints(tmp_path / name / "checkpoints")[-1] for name in ("whole", "parted"))
     (expected, _), (found, _) = map(load_checkpoint, newest)
@@ -188,15 +199,11 @@ def test_a_run_that_was_stopped_and_resumed_is_the_run_that_was_not(tmp_path, co
     assert [attempt["status"] for attempt in record["attempts"]] == ["interrupted", "done"]
 
 
-def test_a_run_resumed_at_its_end_is_evaluated_and_takes_no_step(tmp_path):
-    first = train(alone_world(), tmp_path / "run")
-    before = read_metrics(tmp_path / "run")
-    world = alone_world()
-    again = take(prepare(world, request(None, world, resume=read_checkpoint(world, tmp_path / "run"), accumulate=None)))
-    assert again == first
-    assert [line for line in read_metrics(tmp_path / "run") if line["kind"] == "step"] == [
-        line for line in before if line["kind"] == "step"
-    ]
+def test_a_run_that_is_done_has_nothing_to_do_and_stays_as_it_is(tmp_path):
+    train(alone_world(), tmp_path / "run")
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    assert resume(tmp_path / "run") is None
+    assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
@@ -206,7 +213,7 @@ def test_a_loss_that_is_not_finite_ends_all_ranks_and_saves_nothing(tmp_path, ra
         return train(world, tmp_path / "run", overrides=["learning_rate.reference=1e300", "warmup.kind=none"])
 
     ended = on_ranks(ranks, be_rank)
-    assert [type(one) for one in ended] == [NonFiniteLoss] * ranks
+    assert [type(one) for one in ended] == [NotFinite] * ranks
     assert [one.exit_code for one in ended] == [144] * ranks
     assert "from iteration" in str(ended[0])
     assert checkpoints(tmp_path / "run") == []

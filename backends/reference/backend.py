@@ -1,6 +1,5 @@
 """The numpy replica: the paper's equations as they stand. Ranks average by World.sum, so any communicator serves."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ import numpy as np
 from lbsgd.backends.arrays import require_fit
 from lbsgd.backends.batch_norm import virtual_momentum
 from lbsgd.backends.contract import Backend, Profiler, ReplicaSpec
+from lbsgd.backends.phases import PhaseClock
 from lbsgd.backends.reference.network import HIDDEN, Network, cross_entropies
 from lbsgd.errors import UsageError
 from lbsgd.models import library_model
@@ -36,7 +36,11 @@ class ReferenceBackend(Backend):
     def fastest_precision(spec: ReplicaSpec) -> str:
         return "fp32"
 
-    def train_step(self, images: np.ndarray, labels: np.ndarray, learning_rate: float, communicate: bool = True) -> float:
+    def train_step(
+        self, images: np.ndarray, labels: np.ndarray, learning_rate: float, clock: PhaseClock | None = None
+    ) -> float:
+        if clock:
+            clock.staged()
         count, n = self.spec.accumulate, self.spec.recipe.batch_per_worker
         losses, gradients = [], []
         for index in range(count):
@@ -47,8 +51,11 @@ class ReferenceBackend(Backend):
             losses.append(loss)
             gradients.append(gradient)
         mean = {name: np.mean([gradient[name] for gradient in gradients], axis=0) for name in gradients[0]}
-        if communicate:
-            mean = {name: self._average(gradient) for name, gradient in mean.items()}
+        if clock:
+            clock.computed()
+        mean = {name: self._average(gradient) for name, gradient in mean.items()}
+        if clock:
+            clock.averaged()
         self._update(mean, learning_rate)
         return float(np.mean(losses))
 
@@ -80,14 +87,9 @@ class ReferenceBackend(Backend):
         wrong = int((logits.argmax(1) != labels[:valid]).sum())
         return wrong, float(cross_entropies(logits, np.eye(self.spec.classes)[labels[:valid]]).sum())
 
-    def gradient_exchange(self) -> tuple[int, Callable[[], None]]:
-        arrays = [np.zeros_like(array) for array in self.network.parameters.values()]
-
-        def exchange() -> None:
-            for array in arrays:
-                self._average(array)
-
-        return sum(array.nbytes for array in arrays), exchange
+    @property
+    def gradient_bytes(self) -> int:
+        return sum(array.nbytes for array in self.network.parameters.values())
 
     def average_batch_norm(self) -> None:
         for buffer in self.network.buffers.values():

@@ -10,6 +10,7 @@ import tensorflow as tf
 from lbsgd.backends.arrays import require_fit
 from lbsgd.backends.batch_norm import virtual_momentum
 from lbsgd.backends.contract import Backend, ReplicaSpec
+from lbsgd.backends.phases import PhaseClock
 from lbsgd.backends.tensorflow.allreduce import average_gradients, average_variables, broadcast_variables
 from lbsgd.backends.tensorflow.device import choose_device, has_fast_bf16
 from lbsgd.backends.tensorflow.library import LibraryNetwork
@@ -53,10 +54,14 @@ class TensorFlowBackend(Backend):
     def fastest_precision(spec: ReplicaSpec) -> str:
         return "bf16" if has_fast_bf16(spec.world) and not library_model(spec.recipe.model) else "fp32"
 
-    def train_step(self, images: np.ndarray, labels: np.ndarray, learning_rate: float, communicate: bool = True) -> tf.Tensor:
+    def train_step(
+        self, images: np.ndarray, labels: np.ndarray, learning_rate: float, clock: PhaseClock | None = None
+    ) -> tf.Tensor:
         count, n = self.spec.accumulate, self.spec.recipe.batch_per_worker
-        communicate = communicate and self.spec.world.size > 1
         losses = []
+        if clock:
+            clock.staged()  # the copy to a GPU is part of the graph
+            self._clock = clock
         for index in range(count):
             share = slice(index * n, (index + 1) * n)
             momentum = tf.constant(virtual_momentum(index, count))
@@ -64,7 +69,7 @@ class TensorFlowBackend(Backend):
             if index < count - 1:
                 losses.append(self._accumulate(*batch))
             else:
-                losses.append(self._update(*batch, tf.constant(learning_rate, tf.float32), communicate))
+                losses.append(self._update(*batch, tf.constant(learning_rate, tf.float32), clock is not None))
         return losses[0] if count == 1 else tf.add_n(losses)
 
     def _gradients(self, images: tf.Tensor, labels: tf.Tensor, momentum: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
@@ -83,18 +88,22 @@ class TensorFlowBackend(Backend):
         return loss
 
     def _update_step(
-        self,
-        images: tf.Tensor,
-        labels: tf.Tensor,
-        momentum: tf.Tensor,
-        learning_rate: tf.Tensor,
-        communicate: bool,
+        self, images: tf.Tensor, labels: tf.Tensor, momentum: tf.Tensor, learning_rate: tf.Tensor, measured: bool
     ) -> tf.Tensor:
         loss, gradients = self._gradients(images, labels, momentum)
         for name, total in self.gradient_sums.items():
             gradients[name] += total
-        if communicate:
-            gradients = average_gradients(gradients)
+        computed = [self._reach(lambda: self._clock.computed(), loss, gradients)] if measured else []
+        with tf.control_dependencies(computed):
+            if self.spec.world.size > 1:
+                gradients = average_gradients(gradients)
+        averaged = [self._reach(lambda: self._clock.averaged(), loss, gradients)] if measured else []
+        with tf.control_dependencies(averaged):
+            self._update_weights(gradients, learning_rate)
+        return loss
+
+    def _update_weights(self, gradients: dict[str, tf.Tensor], learning_rate: tf.Tensor) -> None:
+        """By the mean gradients; those of the virtual workers are forgotten."""
         if self.scale:
             gradients, finite = self.scale.remove(gradients)
             tf.cond(finite, lambda: self._apply(gradients, learning_rate), lambda: tf.constant(False))
@@ -102,7 +111,18 @@ class TensorFlowBackend(Backend):
             self._apply(gradients, learning_rate)
         for total in self.gradient_sums.values():
             total.assign(tf.zeros_like(total))
-        return loss
+
+    def _reach(self, phase: Callable[[], None], loss: tf.Tensor, gradients: dict[str, tf.Tensor]) -> tf.Operation:
+        """What calls `phase` when all gradients are there."""
+
+        def tell(*_: np.ndarray) -> np.float32:
+            phase()
+            return np.float32(0)
+
+        with tf.control_dependencies(list(gradients.values())):
+            # A GPU's kernels have then only been started. Fetching a number that comes after them waits for them.
+            fetched = [tf.identity(loss)] if self.asynchronous else []
+            return tf.numpy_function(tell, fetched, tf.float32, stateful=True).op
 
     def _apply(self, gradients: dict[str, tf.Tensor], learning_rate: tf.Tensor) -> tf.Tensor:
         settings = self.spec.recipe.optimizer
@@ -153,17 +173,9 @@ class TensorFlowBackend(Backend):
         wrong, entropy = self._evaluate(tf.convert_to_tensor(images), tf.convert_to_tensor(labels), tf.constant(valid))
         return int(wrong), float(entropy)
 
-    def gradient_exchange(self) -> tuple[int, Callable[[], None]]:
-        buffers = {name: tf.Variable(tf.zeros_like(variable)) for name, variable in self.network.trained.items()}
-
-        @tf.function
-        def average() -> tf.Tensor:
-            means = {f"all.{name}": buffer.value() for name, buffer in buffers.items()}
-            if self.spec.world.size > 1:
-                means = average_gradients(means)
-            return tf.add_n([tf.reshape(mean, [-1])[0] for mean in means.values()])
-
-        return sum(v.shape.num_elements() * v.dtype.size for v in buffers.values()), lambda: average().numpy()
+    @property
+    def gradient_bytes(self) -> int:
+        return sum(v.shape.num_elements() * v.dtype.size for v in self.network.trained.values())
 
     def average_batch_norm(self) -> None:
         statistics = self.network.statistics()

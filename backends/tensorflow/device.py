@@ -16,6 +16,7 @@ def choose_device(world: World) -> str:
     gpus = tf.config.list_physical_devices("GPU")
     if not gpus:
         tf.config.threading.set_intra_op_parallelism_threads(threads_of(world))
+        tf.config.threading.set_inter_op_parallelism_threads(threads_of(world))
         return "cpu"
     if world.local_size > len(gpus):
         raise EnvironmentNotReady(f"{world.local_size} ranks on this host but {len(gpus)} GPUs; start one rank per GPU")

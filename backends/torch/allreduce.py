@@ -7,20 +7,28 @@ from torch import Tensor, nn
 class GradientAllreduce:
     """Starts a gradient's allreduce the moment backward has finished it; Horovod fuses what is ready together.
 
-    horovod's DistributedOptimizer does the same but cannot leave a step's communication out, which timing a worker on its
-    own needs.
+    horovod's DistributedOptimizer does the same but cannot wait for the end of backward, as a measured step must.
     """
 
     def __init__(self, network: nn.Module | None) -> None:
         """network: None where there are no other ranks."""
         self.armed = False
         self._handles: list[int] = []
-        for name, parameter in network.named_parameters() if network else ():
-            if parameter.requires_grad:
-                parameter.register_post_accumulate_grad_hook(lambda p, name=name: self._start(name, p))
+        self._parameters = {n: p for n, p in network.named_parameters() if p.requires_grad} if network else {}
+        for name, parameter in self._parameters.items():
+            parameter.register_post_accumulate_grad_hook(lambda p, name=name: self._start_when_armed(name, p))
+
+    def start(self) -> None:
+        """Start all of them, the last parameter's first, as backward finishes them."""
+        for name, parameter in reversed(self._parameters.items()):
+            self._start(name, parameter)
+
+    def _start_when_armed(self, name: str, parameter: Tensor) -> None:
+        if self.armed:
+            self._start(name, parameter)
 
     def _start(self, name: str, parameter: Tensor) -> None:
-        if self.armed and parameter.grad is not None:
+        if parameter.grad is not None:
             self._handles.append(hvd.allreduce_async_(contiguous_view(parameter.grad), name=f"gradient.{name}", op=hvd.Average))
 
     def wait(self) -> None:
@@ -28,16 +36,6 @@ class GradientAllreduce:
         for handle in self._handles:
             hvd.synchronize(handle)
         self._handles.clear()
-
-
-def average_all(tensors: dict[str, Tensor]) -> None:
-    """Replace each tensor by its mean over all ranks; the last parameter's first, as backward finishes them."""
-    handles = [
-        hvd.allreduce_async_(contiguous_view(tensor), name=f"all.{name}", op=hvd.Average)
-        for name, tensor in reversed(tensors.items())
-    ]
-    for handle in handles:
-        hvd.synchronize(handle)
 
 
 def contiguous_view(tensor: Tensor) -> Tensor:

@@ -11,7 +11,8 @@ from torch.nn import functional
 
 from lbsgd.backends.arrays import require_fit
 from lbsgd.backends.contract import Backend, ReplicaSpec
-from lbsgd.backends.torch.allreduce import GradientAllreduce, average_all, contiguous_view
+from lbsgd.backends.phases import PhaseClock
+from lbsgd.backends.torch.allreduce import GradientAllreduce, contiguous_view
 from lbsgd.backends.torch.batch_norm import SharedStatistics
 from lbsgd.backends.torch.device import choose_device, has_fast_bf16, set_up_gpu
 from lbsgd.backends.torch.library import library_network
@@ -70,20 +71,44 @@ class TorchBackend(Backend):
         else:
             self.network.compile(dynamic=False)
 
-    def train_step(self, images: np.ndarray, labels: np.ndarray, learning_rate: float, communicate: bool = True) -> Tensor:
+    def train_step(
+        self, images: np.ndarray, labels: np.ndarray, learning_rate: float, clock: PhaseClock | None = None
+    ) -> Tensor:
         pixels, truth = torch.from_numpy(images), torch.from_numpy(labels)
+        if clock:
+            pixels, truth = self._on_device(pixels), self._on_device(truth)
+            self._reach(clock.staged)
         self.network.train()
+        losses = self._backward(pixels, truth, overlapped=clock is None)
+        if clock:
+            self._reach(clock.computed)
+            self.allreduce.start()
+        self.allreduce.wait()
+        if clock:
+            self._reach(clock.averaged)
+        self.optimizer.step(learning_rate, self.scaler)
+        return losses
+
+    def _reach(self, phase: Callable[[], None]) -> None:
+        """Tell the clock, once the device has done all that it was given."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        phase()
+
+    def _backward(self, pixels: Tensor, truth: Tensor, *, overlapped: bool) -> Tensor:
+        """Leave the gradients of the virtual workers' mean loss in the parameters, and give that loss.
+
+        overlapped: start each gradient's allreduce as soon as it is there.
+        """
         count, n = self.spec.accumulate, self.spec.recipe.batch_per_worker
         losses = torch.zeros((), device=self.device)
         for index in range(count):
             share = slice(index * n, (index + 1) * n)
-            self.allreduce.armed = communicate and self.spec.world.size > 1 and index == count - 1
+            self.allreduce.armed = overlapped and index == count - 1
             with self.statistics.turn(index):
                 loss = self._loss(pixels[share], truth[share]) / count
                 self.scaler.scale(loss).backward()
             losses += loss.detach()
-        self.allreduce.wait()
-        self.optimizer.step(learning_rate, self.scaler)
         return losses
 
     def _loss(self, images: Tensor, labels: Tensor) -> Tensor:
@@ -130,16 +155,9 @@ class TorchBackend(Backend):
         wrong = int((logits.argmax(1) != truth).sum())
         return wrong, functional.cross_entropy(logits, truth, reduction="sum").item()
 
-    def gradient_exchange(self) -> tuple[int, Callable[[], None]]:
-        buffers = {name: torch.zeros_like(p) for name, p in self.network.named_parameters() if p.requires_grad}
-
-        def exchange() -> None:
-            if self.spec.world.size > 1:
-                average_all(buffers)
-            if self.device.type == "cuda":
-                torch.cuda.synchronize()
-
-        return sum(buffer.nbytes for buffer in buffers.values()), exchange
+    @property
+    def gradient_bytes(self) -> int:
+        return sum(parameter.nbytes for parameter in self.network.parameters() if parameter.requires_grad)
 
     def average_batch_norm(self) -> None:
         if self.spec.world.size > 1 and self.statistics.running:

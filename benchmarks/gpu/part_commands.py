@@ -9,7 +9,7 @@ COMMANDS = {
     "train": ("train", "--framework", "torch", "--recipe", "demo", "--data", "typed", "--run-dir", "typed-run"),
     "train without measuring": (
         *("train", "--framework", "torch", "--recipe", "demo", "--data", "typed", "--run-dir", "typed-plain"),
-        *("--efficiency-steps", "0"),
+        *("--efficiency-every", "0"),
     ),
     "doctor": ("doctor", "--np", "1", "--framework", "torch"),
     "bench input": ("bench", "input", "--data", "typed", "--recipe", "demo", "--seconds", "0.5", "--feed", "3000"),

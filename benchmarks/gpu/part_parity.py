@@ -12,7 +12,7 @@ ON_CPU = {"CUDA_VISIBLE_DEVICES": ""}
 def run(part: Part) -> None:
     """Train resnet20 on the digits for STEPS iterations in each way and compare."""
     run_lbsgd(part, "data", "demo", "digits")
-    common = ("--recipe", "demo", "--data", "digits", "--efficiency-steps", 0, "--compile", "off")
+    common = ("--recipe", "demo", "--data", "digits", "--efficiency-every", 0, "--compile", "off")
     whole = (*common, "--max-steps", STEPS)
     ways = {
         "gpu": (*whole, "--precision", "fp32"),

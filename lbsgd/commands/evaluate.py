@@ -8,12 +8,13 @@ from typing import Any
 
 import click
 
-from lbsgd.commands.options import FRAMEWORK, POSITIVE, reading_options
+from lbsgd.commands.options import FRAMEWORK, POSITIVE, reading_options, runs_option
 from lbsgd.commands.ranks import Ranks, leave_to_ranks, ranks_options
 
 
 @click.command("eval")
-@click.argument("checkpoint", metavar="RUN|CHECKPOINT", type=click.Path(path_type=Path))
+@click.argument("checkpoint", metavar="RUN|CHECKPOINT|latest")
+@runs_option
 @click.option("--data", metavar="DIR", help="Data set.  [default: the run's]")
 @click.option("--framework", type=FRAMEWORK, help="Framework that evaluates it.  [default: the one that wrote it]")
 @click.option("--batch-per-gpu", type=POSITIVE, help="Images that each rank evaluates at a time.  [default: the recipe's]")
@@ -25,7 +26,8 @@ def evaluate(
     ctx: click.Context,
     /,
     ranks: Ranks,
-    checkpoint: Path,
+    checkpoint: str,
+    runs: Path,
     data: str | None,
     framework: str | None,
     batch_per_gpu: int | None,
@@ -44,7 +46,7 @@ def evaluate(
     world = connect()
     counting = None
     try:
-        counting = _prepare(world, checkpoint, data, framework, batch_per_gpu, **reading)
+        counting = _prepare(world, checkpoint, runs, data, framework, batch_per_gpu, **reading)
         report = counting()
     except Exception as error:
         leave_together(world, error, None, begun=counting is not None)
@@ -55,7 +57,7 @@ def evaluate(
 
 
 def _prepare(
-    world, checkpoint, data, framework, batch_per_gpu, *, data_threads, read_timeout, bad_samples
+    world, checkpoint, runs, data, framework, batch_per_gpu, *, data_threads, read_timeout, bad_samples
 ) -> Callable[[], dict[str, Any]]:
     """Everything up to the first image; what fails on one rank fails on all. Gives what counts the errors and reports."""
     from lbsgd.backends import ReplicaSpec, load
@@ -66,9 +68,9 @@ def _prepare(
     from lbsgd.policy.recipe import load_recipe
     from lbsgd.ranks.agreement import in_turns, together
     from lbsgd.training.evaluation import evaluate
-    from lbsgd.training.resuming import read_checkpoint
+    from lbsgd.training.resuming import find_resumed, read_checkpoint
 
-    made = read_checkpoint(world, checkpoint)
+    made = read_checkpoint(world, together(world, lambda: find_resumed(checkpoint, runs)))
     size = [] if batch_per_gpu is None else [f"batch_per_worker={batch_per_gpu}"]
     recipe = together(world, lambda: load_recipe(made.about["recipe"], size))
     data = data or together(world, made.recorded_data)

@@ -22,6 +22,18 @@ from lbsgd.errors import UsageError
 DEFAULT_DATA = "synthetic"
 
 
+class EfficiencyEvery(click.ParamType):
+    """0, or 2 and more: a measured step is compared with the ordinary ones next to it."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        number = click.IntRange(min=0).convert(value, param, ctx)
+        if number == 1:
+            self.fail("1 leaves no ordinary step to compare with; give 2 or more, or 0 to measure nothing", param, ctx)
+        return number
+
+
 @click.command()
 @framework_option(required=True, help="Framework that executes the steps.")
 @data_option(
@@ -39,17 +51,23 @@ DEFAULT_DATA = "synthetic"
 @runs_option
 @click.option(
     "--resume",
-    type=click.Path(path_type=Path),
-    metavar="RUN|CHECKPOINT",
+    metavar="RUN|CHECKPOINT|latest",
     help="Resume from a run's last checkpoint, or from this checkpoint.",
 )
+@click.option("--accept-other-data", is_flag=True, help="Resume on other images than the checkpoint was trained on.")
 @click.option("--keep-checkpoints", type=POSITIVE, default=5, show_default=True, help="Number of newest checkpoints to keep.")
 @click.option(
-    "--efficiency-steps",
-    type=click.IntRange(min=0),
-    default=20,
+    "--efficiency-every",
+    type=EfficiencyEvery(),
+    default=50,
     show_default=True,
-    help="Steps to time without communication before training, for the scaling efficiency; 0: do not measure it.",
+    metavar="N",
+    help="Measure the scaling efficiency at every N-th iteration, more often at first; 0: do not measure it.",
+)
+@click.option(
+    "--baseline",
+    metavar="RUN",
+    help="Run of fewer workers to compare the speed with.  [default: the newest `lbsgd bench` of this kind, if any]",
 )
 @click.option("--log-to", metavar="tensorboard,mlflow", default="", help="Also send the metrics to these loggers.")
 @reading_options
@@ -111,39 +129,52 @@ def run_as_rank(recipe_given: bool, **options: Any) -> None:
     """Be one rank of the run, from MPI's start to its end."""
     from lbsgd.ranks.failure import leave_together
     from lbsgd.ranks.world import connect
+    from lbsgd.training.startup import MPI, Startup
 
-    world = connect()
+    startup = Startup()
+    startup.imported()
+    with startup.part(MPI, "starting MPI"):
+        world = connect()
     record = None
     try:
-        run = _prepare(world, recipe_given, **options)
+        run = _prepare(world, startup, recipe_given, **options)
+        if run is None:
+            return
         record = world.broadcast(run.record.folder if run.record else None)
         _train(run)
     except Exception as error:
         leave_together(world, error, record)
 
 
-def _prepare(world, recipe_given: bool, *, framework, data, resume, run_dir, runs, bad_samples, log_to, **options: Any):
+def _prepare(
+    world, startup, recipe_given: bool, *, framework, data, resume, run_dir, runs, bad_samples, log_to, baseline, **options: Any
+):
+    from lbsgd.commands.plan_table import plan_table
     from lbsgd.data.bad_samples import BadSamplePolicy
+    from lbsgd.measuring.baseline import named_baseline
     from lbsgd.ranks.agreement import together
     from lbsgd.record.loggers import parse_loggers
     from lbsgd.training.preparation import prepare
-    from lbsgd.training.resuming import read_checkpoint
+    from lbsgd.training.resuming import find_resumed, read_checkpoint
     from lbsgd.training.run import Request
+
+    def say(text: str) -> None:
+        click.echo(text, err=True)
+
+    if world.is_first:
+        startup.say = say
 
     recipe_flags = {
         name: options.pop(name) for name in ("recipe", "set_values", "model", "batch_per_gpu", "epochs", "precision", "seed")
     }
-    resumed = read_checkpoint(world, resume) if resume else None
+    resumed = read_checkpoint(world, together(world, lambda: find_resumed(resume, runs))) if resume else None
     if resumed and not recipe_given:
         recipe_flags["recipe"] = resumed.about["recipe"]
     recipe = together(world, lambda: resolve_recipe(**recipe_flags))
     if data is None and resumed:
         data = together(world, resumed.recorded_data)
     if data is None and world.is_first:
-        click.echo(
-            "warning: no --data given: training on synthetic images, which measures speed and learns nothing",
-            err=True,
-        )
+        say("warning: no --data given: training on synthetic images, which measures speed and learns nothing")
     request = Request(
         framework=framework,
         data=data or DEFAULT_DATA,
@@ -153,21 +184,22 @@ def _prepare(world, recipe_given: bool, *, framework, data, resume, run_dir, run
         runs=runs,
         bad_samples=together(world, lambda: BadSamplePolicy.parse(bad_samples)),
         log_to=together(world, lambda: parse_loggers(log_to)),
+        baseline=together(world, lambda: named_baseline(baseline, runs) if baseline else None),
         **options,
     )
-    run = prepare(world, request)
-    if recipe.precision == "auto" and world.is_first:
-        click.echo(f"precision: {run.plan.recipe.precision}, the fastest that the devices of all ranks have", err=True)
+    run = prepare(world, request, startup, lambda plan: say(plan_table(plan)))
+    if run is None and resumed and world.is_first:
+        say(f"nothing to do: {resumed.path} is the end of a run that is done; more --epochs would train it longer")
+    if run and run.record:
+        if recipe.precision == "auto":
+            say(f"precision: {run.plan.recipe.precision}, the fastest that the devices of all ranks have")
+        say(f"recording in {run.record.folder}")
     return run
 
 
 def _train(run) -> None:
-    from lbsgd.commands.plan_table import plan_table
     from lbsgd.training.loop import train as run_training
 
-    if run.record:
-        click.echo(plan_table(run.plan), err=True)
-        click.echo(f"recording in {run.record.folder}", err=True)
     evaluation = run_training(run)
     if run.record:
         click.echo(

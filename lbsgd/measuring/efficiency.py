@@ -1,128 +1,136 @@
-"""Scaling efficiency of a run by itself: how fast each worker would go without the others, against how fast it goes.
+"""Scaling efficiency of a run by itself: measured steps, each beside the ordinary steps next to it.
 
-Before training each worker takes the run's first steps with communication left out, and its state is put back. What the
-same step takes longer later is communication that backward did not hide, or waiting for a slower worker.
+A measured step (`Backend.train_step` with a clock) does its phases one after another, so it says how long this worker
+computes, waits for the others and communicates when none of that overlaps. The steps next to it say how long the same takes
+as it is done always. Both see the machine as it is at that moment: what slows it down slows both.
 """
 
-from collections.abc import Callable, Generator
-from dataclasses import dataclass, field
-from statistics import fmean, median
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple, dataclass
+from statistics import median
 
 import numpy as np
 
-from lbsgd.backends.contract import Backend
-from lbsgd.data.batch import Batch
-from lbsgd.measuring.steps import Step, take_steps
-from lbsgd.ranks.world import World
-from lbsgd.record.run_content import RunContent, TimeSplit
+from lbsgd.backends.phases import Phases
+from lbsgd.measuring.steps import Step
 
-METHOD = "communication-off"
 SETTLING_STEPS = 3
-"""Steps at the start of a run, or of a measurement, that are not counted: tracing, autotuning, cold caches."""
+"""Steps at the start of an attempt that are not counted: tracing, autotuning, cold caches."""
 
-LEAST_SECONDS = 3.0
-"""Of timing a worker alone: a median over a moment says little on a machine that others use."""
+DENSE_PERIOD, DENSE_COUNT = 10, 20
+"""Every tenth iteration is measured until there are twenty, so that a short run has a figure too."""
+
+NEIGHBOURS = 5
+"""Ordinary steps on either side, at most, that a measured step is compared with."""
+
+LEAST_NEIGHBOURS = 3
+"""On both sides together."""
 
 
-def time_alone(
-    world: World,
-    backend: Backend,
-    learning_rate: Callable[[int], float],
-    start_batches: Callable[[], Generator[Batch, None, None]],
-    span: range,
-    steps: int,
-) -> float:
-    """Median seconds of this worker's step without communication; its state is afterwards as before. Collective.
+def is_measured(iteration: int, every: int) -> bool:
+    """Whether an iteration is a measured step; of nothing but the iteration, so that a resumed run measures the same ones.
 
-    span: the run's iterations. steps: how many are timed at least, after SETTLING_STEPS; short steps are timed for
-    LEAST_SECONDS, as far as the run's own steps reach.
+    every: distance of measured steps after the first DENSE_COUNT, at least 2; 0: none is measured.
     """
-    state = backend.export_state()
-    batches = start_batches()
-    taken: list[float] = []
-    for step in take_steps(backend, batches, learning_rate, span, communicate=False):
-        taken.append(step.busy_seconds)
-        if len(taken) == SETTLING_STEPS:
-            world.barrier()  # a rank that still traces its graph would take the cores of one that is timed
-        if len(taken) >= SETTLING_STEPS + steps and sum(taken) >= LEAST_SECONDS:
-            break
-    batches.close()
-    backend.import_state(state)
-    return median(taken[SETTLING_STEPS:] or taken)
+    if not every:
+        return False
+    period = min(every, DENSE_PERIOD)
+    if iteration >= DENSE_COUNT * period:
+        period = every
+    return iteration % period == period // 2
 
 
-@dataclass
-class StepTimes:
-    """The times of a run's steps on this rank, in seconds."""
+@dataclass(frozen=True)
+class Pair:
+    """A measured step and the ordinary steps next to it, in seconds; of one rank, or the means over all.
 
-    seconds: list[float] = field(default_factory=list)
-    data: list[float] = field(default_factory=list)
-    other: list[float] = field(default_factory=list)
-    _seen: int = 0
+    efficiency: speed of a worker among the others over its speed alone, compute / step. step: the neighbours', without the wait
+    for images and the loop's own work. compute, waiting, communication: what it consists of; waiting and communication as far
+    as backward does not hide them. allreduce: all of the communication, hidden or not.
+    """
+
+    efficiency: float
+    step: float
+    compute: float
+    waiting: float
+    communication: float
+    allreduce: float
+
+
+PAIR_VALUES = len(Pair.__dataclass_fields__)
+
+
+def pair(measured: Step, phases: Phases, neighbours: Sequence[Step]) -> Pair:
+    """What a measured step and its neighbours on the same rank say.
+
+    What a step takes longer than this worker's own arithmetic is waiting, as far as the measured step saw its worker wait, and
+    else communication. By noise, a pair's communication may come out below zero.
+    """
+    step = median(one.busy_seconds for one in neighbours)
+    compute = measured.busy_seconds - phases.staging - phases.waiting - phases.communication
+    exposed = step - compute
+    waiting = min(max(0.0, exposed), phases.waiting)
+    return Pair(compute / step, step, compute, waiting, exposed - waiting, phases.communication)
+
+
+def mean_over_ranks(total: np.ndarray, ranks: int) -> list[Pair]:
+    """Pairs from the sum over all ranks of what `as_array` gives."""
+    return [Pair(*row) for row in (total / ranks).reshape(-1, PAIR_VALUES).tolist()]
+
+
+def as_array(pairs: Iterable[Pair]) -> np.ndarray:
+    """The pairs' values, one pair after the other: float64 [pairs * PAIR_VALUES]."""
+    return np.array([astuple(one) for one in pairs], np.float64).reshape(-1)
+
+
+class _Open:
+    """A measured step whose neighbours are not all there yet."""
+
+    def __init__(self, measured: Step, phases: Phases, before: Iterable[Step]) -> None:
+        self.measured, self.phases, self.before, self.after = measured, phases, list(before), list[Step]()
+
+
+class Pairing:
+    """Finds the pairs in the steps of an attempt, on one rank.
+
+    The first measured step has no pair: its graphs are made in it. warm: whether steps of both kinds were taken before.
+    """
+
+    def __init__(self, *, warm: bool = False) -> None:
+        self._settled = 0 if warm else -SETTLING_STEPS
+        self._before: deque[Step] = deque(maxlen=NEIGHBOURS)
+        self._open: list[_Open] = []
+        self._any_measured = warm
+        self._found: list[tuple[int, Pair]] = []
 
     def add(self, step: Step) -> None:
-        """Count a step unless the run has only just started."""
-        self._seen += 1
-        if self._seen > SETTLING_STEPS:
-            self.seconds.append(step.seconds)
-            self.data.append(step.data_seconds)
-            self.other.append(step.other_seconds)
+        """Note a step, the next one."""
+        self._settled += 1
+        if step.phases:
+            if self._any_measured:
+                self._open.append(_Open(step, step.phases, self._before))
+            self._any_measured = True
+        elif self._settled > 0:
+            self._before.append(step)
+            for one in self._open:
+                one.after.append(step)
+        while self._open and len(self._open[0].after) == NEIGHBOURS:
+            self._close(self._open.pop(0))
 
-    def recent(self, count: int = 50) -> tuple[float, float]:
-        """Mean seconds of the last `count` steps: whole, and without waiting for data and the loop's own work."""
-        if not self.seconds:
-            return 0.0, 0.0
-        whole, data, other = (fmean(series[-count:]) for series in (self.seconds, self.data, self.other))
-        return whole, whole - data - other
+    def end_stretch(self) -> None:
+        """What comes next, such as an evaluation, comes between the steps before and those after."""
+        for one in self._open:
+            self._close(one)
+        self._open.clear()
+        self._before.clear()
 
-    def summary(self) -> tuple[float, float, float, float]:
-        """(mean step, mean data wait, mean other, median busy) in seconds; at least one step was added."""
-        busy = [s - d - o for s, d, o in zip(self.seconds, self.data, self.other, strict=True)]
-        return fmean(self.seconds), fmean(self.data), fmean(self.other), median(busy)
+    def take(self) -> list[tuple[int, Pair]]:
+        """The pairs that were completed since the last call, with the iteration of each measured step."""
+        found, self._found = self._found, []
+        return found
 
-
-def summarise(world: World, times: StepTimes, alone: float | None, images_per_step: int) -> RunContent | None:
-    """The record's `throughput`, `time_split` and `scaling`; None when the run was too short to time. Collective.
-
-    alone: this worker's seconds per step from `time_alone`; None when it was not measured.
-    images_per_step: images that a worker handles per step.
-    """
-    if not world.broadcast(bool(times.seconds)):
-        return None
-    everyone = world.gather((*times.summary(), alone))
-    step, data, other, busy = (fmean(column) for column in list(zip(*everyone, strict=True))[:4])
-    per_worker = images_per_step / step
-    p50, p90, p99 = np.percentile(np.array(times.seconds) * 1000, (50, 90, 99))
-    result: RunContent = {
-        "throughput": {
-            "images_per_second": per_worker * world.size,
-            "images_per_second_per_worker": per_worker,
-            "step_ms": {"p50": p50, "p90": p90, "p99": p99},
-            "steps_timed": len(times.seconds),
-        }
-    }
-    if alone is not None:
-        baseline = fmean(images_per_step / seconds for *_, seconds in everyone if seconds is not None)
-        efficiency = images_per_step / busy / baseline
-        result["scaling"] = {
-            "workers": world.size,
-            "efficiency": efficiency,
-            "baseline_workers": 1,
-            "baseline_images_per_second": baseline,
-            "baseline_run": None,
-            "method": METHOD,
-        }
-        result["time_split"] = time_split(step, data, other, efficiency)
-    return result
-
-
-def time_split(step: float, data: float, other: float, efficiency: float) -> TimeSplit:
-    """Fractions of a step: waiting for data, computing, exposed communication, the rest. They sum to 1."""
-    busy = 1 - (data + other) / step
-    compute = busy * min(1.0, efficiency)
-    return {"data": data / step, "compute": compute, "communication": busy - compute, "other": other / step}
-
-
-def live_efficiency(alone: float | None, busy: float) -> float | None:
-    """The efficiency of the last steps for the progress line: `alone` over `busy`, both in seconds per step."""
-    return alone / busy if alone and busy else None
+    def _close(self, one: _Open) -> None:
+        neighbours = [*one.before, *one.after]
+        if len(neighbours) >= LEAST_NEIGHBOURS:
+            self._found.append((one.measured.iteration, pair(one.measured, one.phases, neighbours)))

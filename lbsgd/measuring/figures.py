@@ -7,19 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from lbsgd.measuring.step_parts import StepParts
-
-RESAMPLES = 2000
-CONFIDENCE = 0.95
+from lbsgd.measuring.step_parts import PARTS, StepParts
+from lbsgd.record.summary import CONFIDENCE, LEAST_PAIRS, RESAMPLES, bootstrap_interval
 
 Measurement = dict[str, Any]
 """One round, as lbsgd.measuring.study_ranks gives it."""
 
 
 def size_figures(repeats: Sequence[Measurement]) -> dict[str, Any]:
-    """Of one size: images_per_second, images_per_second_per_worker, step_ms (p50, p90), parts_ms and allreduce_ms.
+    """Of one size: images_per_second, images_per_second_per_worker, step_ms (p50, p90), parts_ms, allreduce_ms, against_alone.
 
-    Medians over the rounds; a step is as long as on its slowest rank.
+    Medians over the rounds; a step is as long as on its slowest rank. against_alone: the efficiency of its measured steps with
+    its interval, as a run records it.
     """
     rate = median(_images_per_second(one) for one in repeats)
     steps = [step for one in repeats for step in one["step_ms"]]
@@ -31,7 +30,16 @@ def size_figures(repeats: Sequence[Measurement]) -> dict[str, Any]:
         "step_ms": {"p50": p50, "p90": p90},
         "parts_ms": asdict(parts(repeats)),
         "allreduce_ms": median(exchanges) if exchanges else None,
+        "against_alone": against_alone([value for one in repeats for value in one["efficiencies"]]),
     }
+
+
+def against_alone(efficiencies: Sequence[float]) -> dict[str, Any] | None:
+    """The efficiency of measured steps; None where they are too few, as on one worker."""
+    if len(efficiencies) < LEAST_PAIRS:
+        return None
+    interval = list(bootstrap_interval(efficiencies, seed=0))
+    return {"efficiency": median(efficiencies), "interval": interval, "pairs": len(efficiencies)}
 
 
 def precision(study: dict[str, Any]) -> str:
@@ -41,25 +49,9 @@ def precision(study: dict[str, Any]) -> str:
 
 
 def parts(repeats: Sequence[Measurement]) -> StepParts:
-    """Where the milliseconds of a mean step went."""
-    rounds = [_parts_of(one) for one in repeats]
-    mean = {name: fmean(one[name] for one in rounds) for name in rounds[0]}
-    whole = fmean(step for one in repeats for step in one["step_ms"])
-    return StepParts(**mean, remainder=whole - sum(mean.values()))
-
-
-def _parts_of(one: Measurement) -> dict[str, float]:
-    ranks = one["ranks"]
-    compute = [rank["compute_ms"] for rank in ranks]
-    busy = fmean(rank["step_ms"] - rank["data_ms"] - rank["other_ms"] for rank in ranks)
-    exposed = max(0.0, busy - max(compute)) if len(ranks) > 1 else 0.0
-    return {
-        "compute": median(compute),
-        "straggler": max(compute) - median(compute),
-        "communication": exposed,
-        "data": fmean(rank["data_ms"] for rank in ranks),
-        "other": fmean(rank["other_ms"] for rank in ranks),
-    }
+    """Where the milliseconds of a worker's mean step went."""
+    ranks = [rank for one in repeats for rank in one["ranks"]]
+    return StepParts(**{part: fmean(rank[f"{part}_ms"] for rank in ranks) for part in PARTS})
 
 
 def efficiency(repeats: Sequence[Measurement], baseline: Sequence[Measurement]) -> tuple[float, tuple[float, float]]:

@@ -7,24 +7,22 @@ from dataclasses import asdict, dataclass, fields
 class StepParts:
     """Parts that sum to a step, all in milliseconds or all as shares of it.
 
-    compute: the median rank's step without communication. straggler: what the slowest rank takes longer. communication: what a
-    step with communication takes longer than the slowest rank without, so what backward did not hide. data: waiting for images.
-    other: the loop's own work. remainder: what these, each measured by itself, do not add up to.
+    compute: a worker's own arithmetic. waiting: for slower workers. communication: what backward did not hide. data: waiting
+    for images. other: the loop's own work. All are means over the workers.
 
-    A training run does not measure straggler and remainder apart from communication: they are None.
+    In records of before there were measured steps, waiting is part of communication: there it is None.
     """
 
     compute: float
-    straggler: float | None = None
+    waiting: float | None = None
     communication: float
     data: float
     other: float
-    remainder: float | None = None
 
     @property
     def measured(self) -> dict[str, float]:
         """Those that are known, by the name that a reader sees, in the order in which they are shown."""
-        names = {"communication": "communication and waiting"} if self.straggler is None else {}
+        names = {"communication": "communication and waiting"} if self.waiting is None else {}
         return {names.get(name, name): value for name, value in asdict(self).items() if value is not None}
 
     @property

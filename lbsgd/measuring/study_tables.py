@@ -8,7 +8,7 @@ from lbsgd.measuring.figures import precision
 from lbsgd.measuring.step_parts import PARTS
 
 HEADER = ("framework", "workers", "images/s", "per worker", "step ms p50", "p90", "efficiency", "95 % interval",
-          "exposed", "data", "straggler")  # fmt: skip
+          "communication", "waiting", "data")  # fmt: skip
 
 
 def rows(study: dict[str, Any]) -> list[tuple[str, ...]]:
@@ -29,7 +29,7 @@ def _row(size: dict[str, Any]) -> tuple[str, ...]:
         f"{size['step_ms']['p90']:.1f}",
         _percent(size["efficiency"]),
         _interval(size),
-        *(f"{parts[name]:.1f} ms" for name in ("communication", "data", "straggler")),
+        *(f"{parts[name]:.1f} ms" for name in ("communication", "waiting", "data")),
     )
 
 
@@ -88,7 +88,7 @@ def as_csv(study: dict[str, Any]) -> str:
 def parts(study: dict[str, Any]) -> list[tuple[str, ...]]:
     """A header and a row for each finished size; empty where there is none."""
     done = [size for size in study["sizes"] if size["status"] == "done"]
-    header = ("framework", "workers", *PARTS, "step", "allreduce alone")
+    header = ("framework", "workers", *PARTS, "step", "whole allreduce")
     return [header, *map(_parts_row, done)] if done else []
 
 

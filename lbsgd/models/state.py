@@ -18,3 +18,9 @@ class State:
     model: Arrays
     velocity: Arrays
     loss_scale: dict[str, float]
+
+    @property
+    def not_finite(self) -> str:
+        """The name of the first array with a value that is not a finite number; "" when there is none."""
+        arrays = [*self.model.items(), *((f"the velocity of {name}", array) for name, array in self.velocity.items())]
+        return next((name for name, array in arrays if not np.isfinite(array).all()), "")

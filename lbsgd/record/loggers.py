@@ -18,7 +18,9 @@ from lbsgd.errors import EnvironmentNotReady, UsageError
 from lbsgd.record.run_record import flatten
 
 PACKAGES = {"tensorboard": "tensorboardX", "mlflow": "mlflow"}
-GROUPS = {"step": "train", "eval": "validation", "speed": "speed"}
+GROUPS = {"step": "train", "eval": "validation", "speed": "speed", "efficiency": "efficiency"}
+LEFT_OUT = {"step", "data_ms", "other_ms"}
+"""Values of a line that are no curve of their own: the steps of a large run are many."""
 OPENING_SECONDS = 30.0
 """Training waits this long, so that importing a client does not disturb the steps that are timed first."""
 CLOSING_SECONDS = 30.0
@@ -93,10 +95,16 @@ class Loggers:
         scalars = [
             Scalar(f"{GROUPS[kind]}/{name}", float(value), values["step"], now)
             for name, value in values.items()
-            if name != "step" and isinstance(value, int | float) and not isinstance(value, bool)
+            if name not in LEFT_OUT and isinstance(value, int | float) and not isinstance(value, bool)
         ]
         for logger in self._loggers:
             logger.put(scalars)
+
+    def results(self, values: Mapping[str, float], step: int) -> None:
+        """What the run came to, after its last step."""
+        now = time.time()
+        for logger in self._loggers:
+            logger.put([Scalar(f"result/{name}", value, step, now) for name, value in values.items()])
 
     def close(self, status: str) -> None:
         """Write what is left and end, within CLOSING_SECONDS; the run has ended as `status` says."""

@@ -8,8 +8,29 @@ from typing import Any, Literal, TypedDict
 RunStatus = Literal["running", "done", "failed", "interrupted", "killed"]
 
 
-class Attempt(TypedDict):
-    """One start of the run. started, ended: UTC, ISO 8601."""
+class Process(TypedDict):
+    """Rank 0's. started: seconds since 1970, which tell it from a later process of the same number."""
+
+    host: str
+    pid: int
+    started: float
+
+
+class RecipeChange(TypedDict):
+    """A value of the recipe that an attempt had otherwise than the one before. past: whether it was used before already."""
+
+    key: str
+    before: Any
+    after: Any
+    past: bool
+
+
+class Attempt(TypedDict, total=False):
+    """One start of the run. started, ended: UTC, ISO 8601. throughput, scaling: of its own steps. startup: seconds to the first
+    step, by part, on rank 0.
+
+    Older records have the first six keys alone.
+    """
 
     started: str
     ended: str | None
@@ -17,6 +38,15 @@ class Attempt(TypedDict):
     start_iteration: int
     framework: str
     world_size: int
+    error: str | None
+    command: str
+    world: "WorldContent"
+    recipe_changes: list[RecipeChange]
+    environment: dict[str, Any]
+    process: Process
+    startup: dict[str, float]
+    throughput: "Throughput | None"
+    scaling: "Scaling | None"
 
 
 class WorldContent(TypedDict):
@@ -58,24 +88,34 @@ class Throughput(TypedDict):
     steps_timed: int
 
 
-class TimeSplit(TypedDict):
-    """Shares of a mean step; they sum to 1."""
+class TimeSplit(TypedDict, total=False):
+    """Shares of a mean step; they sum to 1. Without `waiting`, as in older records, that is part of communication."""
 
     data: float
     compute: float
+    waiting: float
     communication: float
     other: float
 
 
-class Scaling(TypedDict):
-    """Efficiency against a baseline of `baseline_workers`, all of whose images per second are given."""
+class Scaling(TypedDict, total=False):
+    """Efficiency against a baseline of `baseline_workers`, all of whose images per second are given.
+
+    Of measured steps: interval is the 95 % interval of the efficiency, pairs the number of measured steps, allreduce_ms the
+    communication in full, hidden the share of it that backward hides, cost the share of the run's time that measuring took.
+    """
 
     workers: int
-    efficiency: float
+    efficiency: float | None
+    interval: list[float] | None
+    pairs: int
     baseline_workers: int
-    baseline_images_per_second: float
+    baseline_images_per_second: float | None
     baseline_run: str | None
     method: str
+    allreduce_ms: float | None
+    hidden: float | None
+    cost: float | None
 
 
 class Final(TypedDict):

@@ -6,17 +6,25 @@ read them.
 
 import json
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
+import os
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO, Unpack
 
-from lbsgd.errors import EnvironmentNotReady, UsageError
+import psutil
+
+from lbsgd.errors import EnvironmentNotReady, LbsgdError, UsageError
 from lbsgd.record.atomic import write_atomically, write_json
-from lbsgd.record.run_content import Attempt, RunContent, RunStatus
+from lbsgd.record.run_content import Attempt, Process, RecipeChange, RunContent, RunStatus
+from lbsgd.record.summary import summarise, summarise_attempt
 
 SCHEMA = "lbsgd.run/1"
+
+SAME_START = 2.0
+"""Seconds by which two readings of a process's start may differ, when the clock was set in between."""
 
 
 def utc_now() -> str:
@@ -58,11 +66,14 @@ class RunRecord:
         self.content.update(parts)
         self.write()
 
-    def begin(self, iteration: int, facts: RunContent) -> None:
+    def begin(self, iteration: int, facts: RunContent, changes: Sequence[RecipeChange] = ()) -> None:
         """Record that an attempt begins at `iteration`: the run's first, or another one.
 
-        facts: the parts of run.json that are known by now; framework and world among them.
+        facts: the parts of run.json that are known by now; framework, command, world and environment among them. The run keeps
+        the command of its first attempt. changes: of the recipe since the attempt before.
         """
+        if self.content["status"] == "running" and self.content["attempts"]:
+            self._note_killed()  # elsewhere, where nobody could tell
         self._rewind(iteration)
         attempt: Attempt = {
             "started": utc_now(),
@@ -71,19 +82,45 @@ class RunRecord:
             "start_iteration": iteration,
             "framework": facts["framework"],
             "world_size": facts["world"]["size"],
+            "error": None,
+            "command": facts["command"],
+            "world": facts["world"],
+            "recipe_changes": list(changes),
+            "environment": facts["environment"],
+            "process": this_process(),
         }
-        # An attempt that was killed could not say so itself.
-        for one in self.content["attempts"]:
-            if one["status"] == "running":
-                one["status"] = "killed"
-        self.content.update(facts)
-        self.update(status="running", error=None, attempts=[*self.content["attempts"], attempt])
+        command = self.content.get("command", facts["command"])
+        self.content.update({**facts, "command": command})
+        self.content.update(
+            {"status": "running", "error": None, "attempts": [*self.content["attempts"], attempt], "scaling_baseline": None}
+        )
+        self.summarise()
+
+    def note_startup(self, seconds: dict[str, float]) -> None:
+        """Record how long the current attempt took to its first step, by part."""
+        self.content["attempts"][-1]["startup"] = seconds
+        self.write()
 
     def end(self, status: RunStatus, error: str | None = None) -> None:
-        """Close the current attempt and with it the run: "done", "failed" or "interrupted", and why."""
+        """Close the current attempt and with it the run: "done", "failed" or "interrupted", and why, with all its figures."""
         last = self.content["attempts"][-1]
-        last["ended"], last["status"] = utc_now(), status
-        self.update(status=status, error=error)
+        last["ended"], last["status"], last["error"] = utc_now(), status, error
+        self.content.update({"status": status, "error": error})
+        self.summarise()
+
+    def summarise(self) -> None:
+        """Bring the figures of run.json up to what metrics.jsonl tells."""
+        lines = read_metrics(self.folder)
+        own = summarise_attempt(self.content, lines)
+        self.content["attempts"][-1].update({"throughput": own["throughput"], "scaling": own["scaling"]})
+        self.update(**summarise(self.content, lines))
+
+    def _note_killed(self) -> None:
+        """An attempt that was killed cannot say so itself."""
+        last = self.content["attempts"][-1]
+        last["status"] = "killed"
+        self.content.update({"status": "killed", "error": None})
+        self.summarise()
 
     def write(self) -> None:
         with _writing(self.folder):
@@ -104,6 +141,21 @@ class RunRecord:
             write_atomically(self.folder / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in kept).encode())
 
 
+def this_process() -> Process:
+    """As an attempt keeps it."""
+    return {"host": socket.gethostname(), "pid": os.getpid(), "started": psutil.Process().create_time()}
+
+
+def is_gone(process: Process) -> bool:
+    """Whether a process of this host has ended; False where it is another host's."""
+    if process["host"] != socket.gethostname():
+        return False
+    try:
+        return abs(psutil.Process(process["pid"]).create_time() - process["started"]) > SAME_START
+    except psutil.NoSuchProcess:
+        return True
+
+
 @contextmanager
 def _writing(folder: Path) -> Iterator[None]:
     """Turn a failed write into an EnvironmentNotReady that names the run's folder."""
@@ -116,7 +168,7 @@ def _writing(folder: Path) -> Iterator[None]:
 
 
 def read_run(folder: Path) -> RunContent:
-    """The content of a run's run.json.
+    """The content of a run's run.json. A run whose process was killed on this host is recorded as killed by that.
 
     Raises UsageError when there is none or it cannot be read.
     """
@@ -128,7 +180,11 @@ def read_run(folder: Path) -> RunContent:
         raise UsageError(f"{folder / 'run.json'} cannot be read: {error}") from error
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:
         raise UsageError(f"{folder / 'run.json'} is not a record of this version (schema {SCHEMA})")
-    return RunContent(**content)
+    record = RunContent(**content)
+    if record["status"] == "running" and (process := record["attempts"][-1].get("process")) and is_gone(process):
+        with suppress(LbsgdError):  # where it cannot be written, it is told all the same
+            RunRecord(folder, record)._note_killed()
+    return record
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:

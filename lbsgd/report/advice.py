@@ -39,6 +39,7 @@ class Breakdown:
     against: str
     parts: StepParts
     batch_per_worker: int
+    global_batch: int
     images_per_second: float
     data: str
     gradient_bytes: int | None = None
@@ -62,7 +63,7 @@ class Breakdown:
 def advise(breakdown: Breakdown) -> Advice:
     """The verdict and what to try, the largest loss first."""
     parts = breakdown.parts
-    losses = {"communication": parts.communication, "straggler": parts.straggler or 0.0, "data": parts.data}
+    losses = {"communication": parts.communication, "waiting": parts.waiting or 0.0, "data": parts.data}
     losses |= {"other": parts.other, "compute": breakdown.compute_growth_ms}
     worth = [name for name in losses if losses[name] >= WORTH_TRYING * breakdown.step_ms]
     worth.sort(key=lambda name: losses[name], reverse=True)
@@ -80,7 +81,7 @@ def _verdict(breakdown: Breakdown, worth: list[str], losses: dict[str, float]) -
 
 NAMES = {
     "communication": "exposed communication",
-    "straggler": "waiting for the slowest worker",
+    "waiting": "waiting for slower workers",
     "data": "waiting for images",
     "other": "the loop’s own work",
     "compute": "slower arithmetic",
@@ -103,7 +104,7 @@ def _communication(breakdown: Breakdown) -> Suggestion:
     batch = breakdown.batch_per_worker
     steps += [
         f"A larger batch per worker, such as `--batch-per-gpu {2 * batch}`, exchanges the same gradients for more images. "
-        f"The global batch grows to {2 * batch * breakdown.workers:,}; the paper’s accuracy holds up to 8,192.",
+        f"The global batch grows to {2 * breakdown.global_batch:,}; the paper’s accuracy holds up to 8,192.",
         "`HOROVOD_AUTOTUNE=1` searches how gradients are best joined; keep what it finds with `HOROVOD_FUSION_THRESHOLD` and "
         "`HOROVOD_CYCLE_TIME`.",
     ]
@@ -128,10 +129,8 @@ def _network(breakdown: Breakdown) -> list[str]:
     return steps
 
 
-def _straggler(breakdown: Breakdown) -> Suggestion:
-    because = (
-        f"{breakdown.of_step(breakdown.parts.straggler or 0.0)} is what the slowest worker takes longer than the median one."
-    )
+def _waiting(breakdown: Breakdown) -> Suggestion:
+    because = f"A worker waits for slower ones for {breakdown.of_step(breakdown.parts.waiting or 0.0)}."
     where = "the slowest host"
     if slowest := breakdown.slowest:
         where = f"host {slowest.host}"
@@ -169,7 +168,7 @@ def _other(breakdown: Breakdown) -> Suggestion:
 def _compute(breakdown: Breakdown) -> Suggestion:
     because = (
         f"A worker’s own arithmetic takes {milliseconds(breakdown.parts.compute)} a step, "
-        f"{milliseconds(breakdown.baseline_compute_ms)} at the baseline size, with communication off in both."
+        f"{milliseconds(breakdown.baseline_compute_ms)} at the baseline size."
     )
     steps = (
         "Workers of a host share cores, memory bandwidth or power: fewer of them a host, or a core of its own for each thread.",
@@ -180,7 +179,7 @@ def _compute(breakdown: Breakdown) -> Suggestion:
 
 SUGGESTIONS: dict[str, Callable[[Breakdown], Suggestion]] = {
     "communication": _communication,
-    "straggler": _straggler,
+    "waiting": _waiting,
     "data": _data,
     "other": _other,
     "compute": _compute,

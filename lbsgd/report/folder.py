@@ -139,17 +139,17 @@ def _comparisons(
     runs: Sequence[tuple[Path, RunContent]], targets: dict[str, str], evaluations: dict[str, list[Record]]
 ) -> Iterator[Section]:
     """A section for each kind of which at least two runs ended with a speed."""
-    kinds: dict[tuple[Any, ...], list[Timed]] = {}
+    kinds: dict[tuple[tuple[str, Any], ...], list[Timed]] = {}
     for _, record in runs[:MOST_ROWS]:
         throughput = record["throughput"]
         if record["status"] == "done" and throughput:
             timed = Timed(record, record["world"]["size"], throughput["images_per_second_per_worker"])
-            kinds.setdefault(kind_of_run(record), []).append(timed)
+            kinds.setdefault(tuple(kind_of_run(record).items()), []).append(timed)
     groups = [(kind, timed) for kind, timed in kinds.items() if len(timed) > 1]
     for number, (kind, group) in enumerate(groups, 1):
-        framework, (model, batch, precision, size), (processor, device, _) = kind
-        title = f"{model}, {framework}, {batch} images per worker, {precision}"
-        about = Text(f"Images of {size} pixels on {device}, {processor}.")
+        of = dict(kind)
+        title = f"{of['model']}, {of['framework']}, {of['images per worker']} images per worker, {of['precision']}"
+        about = Text(f"Images of {of['image size']} pixels, {of['data']}, on {of['device']}, {of['processor']}.")
         names = [timed.record["id"] for timed in group]
         curves = {name: evaluations[name] for name in names if evaluations.get(name)}
         grid = [Grid((_error_curves(f"compare-{number}-error", curves),))] if len(curves) > 1 else []
@@ -159,7 +159,7 @@ def _comparisons(
 def _comparison(group: Sequence[Timed], targets: dict[str, str]) -> Table:
     """Speed per worker beside that of the newest run on the fewest workers."""
     baseline = min(group, key=lambda timed: timed.workers)
-    header = ("run", "workers", "images/s per worker", "against baseline", "communication off", "top-1 error")
+    header = ("run", "workers", "images/s per worker", "against baseline", "efficiency", "top-1 error")
     rows = []
     for timed in sorted(group, key=lambda timed: timed.workers):
         against = "baseline" if timed is baseline else text.percent(timed.per_worker / baseline.per_worker)

@@ -87,7 +87,7 @@ def _error_headline(run: RecordedRun) -> Headline:
 def _alone(scaling: Scaling | None) -> str:
     if not scaling:
         return "not measured"
-    return f"{text.workers(scaling['workers'])}, each against itself with communication off"
+    return f"{text.workers(scaling['workers'])}, each against itself alone"
 
 
 def _against_baseline(record: RunContent) -> list[Headline]:
@@ -165,6 +165,7 @@ def breakdown(record: RunContent) -> Breakdown | None:
         against="against each worker alone",
         parts=StepParts(**split).scaled(step),
         batch_per_worker=record["recipe"]["batch_per_worker"],
+        global_batch=record["schedule"]["global_batch"],
         images_per_second=speed["images_per_second"],
         data=record["data"],
     )

@@ -1,6 +1,7 @@
 """What the report says of a bench study: one model on several numbers of workers."""
 
 from collections import Counter
+from statistics import median
 from typing import Any
 
 from lbsgd.measuring.figures import precision
@@ -113,7 +114,7 @@ def _time(study: Content, prefix: str) -> tuple[object, ...]:
         return ()
     longest = max(sum(max(ms, 0.0) for ms in size["parts_ms"].values()) for size in sizes)
     bars = [_bar(size, longest) for size in sizes]
-    header = ("size", *PARTS, "mean step", "allreduce alone")
+    header = ("size", *PARTS, "mean step", "whole allreduce")
     rows = [(bar.label, *(text.milliseconds(size["parts_ms"][part]) for part in PARTS), bar.value,
              text.milliseconds(size["allreduce_ms"])) for bar, size in zip(bars, sizes, strict=True)]  # fmt: skip
     said = " ".join(f"{bar.label}: {', '.join(segment.text for segment in bar.segments)}." for bar in bars)
@@ -147,6 +148,7 @@ def breakdown(study: Content, size: Size, baseline: Size | None) -> Breakdown:
         against=f"against {text.workers(size['baseline_workers'])}" if size["baseline_workers"] else "",
         parts=StepParts(**size["parts_ms"]),
         batch_per_worker=settings["batch_per_gpu"],
+        global_batch=first["images_per_step"],
         images_per_second=size["images_per_second"],
         data=settings["data"],
         gradient_bytes=first["gradient_bytes"],
@@ -165,8 +167,7 @@ def slowest_rank(size: Size) -> SlowestRank:
         compute[rank["rank"]] += rank["compute_ms"] / repeats[rank["rank"]]
     slowest = max(compute, key=lambda rank: compute[rank])
     host = next(rank["host"] for rank in ranks if rank["rank"] == slowest)
-    median = sorted(compute.values())[(len(compute) - 1) // 2]
-    return SlowestRank(slowest, host, compute[slowest], median)
+    return SlowestRank(slowest, host, compute[slowest], median(compute.values()))
 
 
 def _failed(study: Content) -> tuple[object, ...]:

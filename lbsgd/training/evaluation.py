@@ -1,5 +1,6 @@
 """Counting errors on the validation images, each exactly once whatever the number of ranks."""
 
+import math
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ from lbsgd.data.bad_samples import BadSamples, exchange
 from lbsgd.data.batch import Reading, Share
 from lbsgd.data.loader import evaluation_batches
 from lbsgd.data.source import Source
-from lbsgd.errors import DataError
+from lbsgd.errors import DataError, NotFinite
 from lbsgd.policy.recipe import Recipe
 from lbsgd.ranks.world import World
 
@@ -26,6 +27,11 @@ class Evaluation:
     loss: float
     samples: int
     unreadable: int
+
+    def require_finite_loss(self, last_checkpoint: str) -> None:
+        """Raise NotFinite unless the loss is a finite number. last_checkpoint: a sentence about it."""
+        if not math.isfinite(self.loss):
+            raise NotFinite(f"the loss on the validation images is not finite: the network has diverged. {last_checkpoint}")
 
 
 def evaluate(

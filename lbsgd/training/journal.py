@@ -1,17 +1,20 @@
 """What a run tells while it goes on: to its record, to the loggers and to the user. Rank 0 does; the others keep silent."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from statistics import median
 from typing import Any, Unpack
 
 from lbsgd.errors import Interrupted, LbsgdError
-from lbsgd.measuring.efficiency import StepTimes, live_efficiency
 from lbsgd.record.loggers import Loggers, open_loggers
 from lbsgd.record.run_content import RunContent, RunStatus
 from lbsgd.record.run_record import RunRecord
+from lbsgd.record.summary import LEAST_PAIRS, bootstrap_interval
 from lbsgd.training.evaluation import Evaluation
 from lbsgd.training.meeting import Meeting
+from lbsgd.training.outcome import compare, outcome, results
 from lbsgd.training.progress import Reporter, Status, choose_reporter
 from lbsgd.training.run import Run
 
@@ -21,6 +24,8 @@ class Journal:
 
     def __init__(self, run: Run, record: RunRecord, loggers: Loggers, reporter: Reporter) -> None:
         self._run, self._record, self._loggers, self._reporter = run, record, loggers, reporter
+        self._efficiencies: list[float] = []
+        self._any_step = False
 
     def say(self, text: str) -> None:
         """Tell the user a line."""
@@ -35,16 +40,26 @@ class Journal:
         self._record.log(kind, **values)
         self._loggers.log(kind, values)
 
-    def steps(self, meeting: Meeting, times: StepTimes, alone: float | None) -> None:
-        """The steps that the ranks met over. times: of the run's steps; alone: seconds of one without communication."""
+    def steps(self, meeting: Meeting) -> None:
+        """The steps that the ranks met over."""
+        if not self._any_step:
+            self._any_step = True
+            self._record.note_startup(self._run.startup.done())
         losses = meeting.losses.tolist()
-        for step, loss in zip(meeting.steps, losses, strict=True):
+        for step, loss, times in zip(meeting.steps, losses, meeting.times.tolist(), strict=True):
             epoch = self._run.epoch_at(step.iteration)
-            self.log("step", step=step.iteration, epoch=epoch, lr=step.learning_rate, loss=loss)
-        seconds, busy = times.recent()
-        if not seconds:
+            counted = (
+                {} if math.isnan(times[0]) else dict(zip(("step_ms", "data_ms", "other_ms"), map(_ms, times), strict=True))
+            )
+            self.log("step", step=step.iteration, epoch=epoch, lr=step.learning_rate, loss=loss, **counted)
+        for iteration, pair in meeting.pairs.items():
+            self._efficiencies.append(pair.efficiency)
+            parts = {f"{name}_ms": _ms(seconds) for name, seconds in asdict(pair).items() if name != "efficiency"}
+            epoch = self._run.epoch_at(iteration)
+            self.log("efficiency", step=iteration, epoch=epoch, efficiency=pair.efficiency, **parts)
+        if not meeting.step_seconds:
             return
-        done, rate = meeting.position, self._run.plan.global_batch / seconds
+        done, rate = meeting.position, self._run.plan.global_batch / meeting.step_seconds
         self.log("speed", step=done - 1, epoch=self._run.epoch_at(done), images_per_second=rate)
         self._reporter.show(
             Status(
@@ -53,10 +68,16 @@ class Journal:
                 learning_rate=meeting.steps[-1].learning_rate,
                 loss=losses[-1],
                 images_per_second=rate,
-                efficiency=live_efficiency(alone, busy),
-                seconds_left=(self._run.span.stop - done) * seconds,
+                efficiency=self._efficiency(),
+                seconds_left=(self._run.span.stop - done) * meeting.step_seconds,
             )
         )
+
+    def _efficiency(self) -> tuple[float, float, float] | None:
+        """So far, with its interval; None while too few steps were measured."""
+        if len(self._efficiencies) < LEAST_PAIRS:
+            return None
+        return median(self._efficiencies), *bootstrap_interval(self._efficiencies, self._run.plan.recipe.seed)
 
     def evaluation(self, position: int, evaluation: Evaluation) -> None:
         epoch = self._run.epoch_at(position)
@@ -74,10 +95,14 @@ class Journal:
             self.say(f"warning: cannot read image {name!r}: {reason}; {what}")
 
     def end(self, error: BaseException | None) -> None:
-        """Record how the run ended, unless this rank ended alone: then it does so as it takes the others along."""
+        """Record and tell how the run ended, unless this rank ended alone: then it does so as it takes the others along."""
         status: RunStatus = "done" if error is None else "interrupted" if isinstance(error, Interrupted) else "failed"
         if error is None or (isinstance(error, LbsgdError) and error.collective):
             self._record.end(status, str(error) if error else None)
+            compare(self._record, self._run.request.baseline)
+            for line in outcome(self._record.content):
+                self.say(line)
+            self._loggers.results(results(self._record.content), max(0, self._run.span.stop - 1))
         self._loggers.close(status)
 
 
@@ -96,11 +121,16 @@ class SilentJournal(Journal):
     def log(self, kind: str, **values: Any) -> None:
         pass
 
-    def steps(self, meeting: Meeting, times: StepTimes, alone: float | None) -> None:
+    def steps(self, meeting: Meeting) -> None:
         pass
 
     def end(self, error: BaseException | None) -> None:
         pass
+
+
+def _ms(seconds: float) -> float:
+    """Milliseconds, to the microsecond."""
+    return round(1000 * seconds, 3)
 
 
 @contextmanager

@@ -7,76 +7,62 @@ from contextlib import closing
 
 from lbsgd.data.bad_samples import BadSamples, exchange
 from lbsgd.errors import Interrupted
-from lbsgd.measuring.efficiency import StepTimes, time_alone
 from lbsgd.measuring.steps import take_steps
 from lbsgd.profiling.recorder import open_recorder
 from lbsgd.ranks.signals import Interruption
 from lbsgd.training.evaluation import Evaluation, evaluate
 from lbsgd.training.journal import Journal, open_journal
 from lbsgd.training.meeting import SyncPoint
-from lbsgd.training.outcome import record_outcome
 from lbsgd.training.run import Run
-from lbsgd.training.saving import save
+from lbsgd.training.saving import last_checkpoint, save
 
 
 def train(run: Run) -> Evaluation:
     """Take the run's steps, evaluating and saving after each epoch and at the end; the last evaluation. Collective.
 
-    Raises Interrupted after a signal, when the state has been saved; NonFiniteLoss.
+    Raises Interrupted after a signal, when the state has been saved; NotFinite.
     """
     with Interruption() as signals, open_journal(run) as journal:
         return take_run(run, signals, journal)
 
 
 def take_run(run: Run, signals: Interruption, journal: Journal) -> Evaluation:
-    """As `train`, with what listens to signals and what tells."""
+    """As `train`, with what listens to signals and what tells. The run has a step to take, or owes an evaluation."""
     bad_samples = {split: BadSamples(run.request.bad_samples) for split in ("train", "val")}
-    alone = time_steps_alone(run, journal, bad_samples["train"])
     sync = SyncPoint(run.world, signals, bad_samples["train"])
-    times = StepTimes()
-    evaluations: list[Evaluation] = []
     recorder = open_recorder(run.profile, run.backend, run.profile_folder, journal.say, journal.keep)
     with closing(run.batches(bad_samples["train"])) as batches, recorder:
+        if run.owes_evaluation:
+            evaluation = evaluate_at(run, journal, run.span.start, bad_samples["val"])
         for epoch in run.epochs():
-            steps = take_steps(run.backend, batches, run.schedule.lr, epoch)
+            steps = run.startup.until_first(take_steps(run.backend, batches, run.schedule.lr, epoch, run.is_measured))
             for step in recorder.watch(steps, epoch.start):
-                times.add(step)
                 sync.add(step)
-                if sync.due or step.iteration == epoch[-1]:
-                    meeting = sync.meet(step_seconds=times.recent()[0])
-                    journal.steps(meeting, times, alone)
+                is_last = step.iteration == epoch[-1]
+                if sync.due or is_last:
+                    meeting = sync.meet(ends_stretch=is_last)
+                    journal.steps(meeting)
                     if meeting.newly_bad:
                         found = exchange(run.world, bad_samples["train"])
                         journal.bad_samples("train", meeting.position, found)
-                    meeting.require_finite_losses()
+                    meeting.require_finite_losses(last_checkpoint(run))
                     if meeting.stop:
                         save_and_stop(run, signals, meeting.position)
             run.backend.average_batch_norm()
-            evaluations.append(evaluate_at(run, journal, epoch.stop, bad_samples["val"]))
+            evaluation = evaluate_at(run, journal, epoch.stop, bad_samples["val"])
             save(run, epoch.stop)
-    if not evaluations:  # resumed at the end, or nothing to do
-        evaluations.append(evaluate_at(run, journal, run.span.stop, bad_samples["val"]))
-    record_outcome(run, journal, evaluations, times, alone, bad_samples)
-    return evaluations[-1]
-
-
-def time_steps_alone(run: Run, journal: Journal, bad_samples: BadSamples) -> float | None:
-    """Seconds of this worker's step without communication; None where they are not asked for. Collective."""
-    if not run.request.efficiency_steps or not run.span:
-        return None
-    journal.say("timing each worker without communication ...")
-    steps = run.request.efficiency_steps
-    return time_alone(run.world, run.backend, run.schedule.lr, lambda: run.batches(bad_samples), run.span, steps)
+    return evaluation
 
 
 def evaluate_at(run: Run, journal: Journal, position: int, bad_samples: BadSamples) -> Evaluation:
-    """Evaluate the replica, whose batch norm has been averaged, and tell. Collective."""
+    """Evaluate the replica, whose batch norm has been averaged, and tell. Collective. Raises NotFinite."""
     known = set(bad_samples.known)
     what = run.dataset.validation, run.plan.recipe, run.world, run.reading
     evaluation = evaluate(run.backend, *what, bad_samples)
     found = {sample: (error.name, error.reason) for sample, error in bad_samples.known.items() if sample not in known}
     journal.bad_samples("val", position, found)
     journal.evaluation(position, evaluation)
+    evaluation.require_finite_loss(last_checkpoint(run))
     return evaluation
 
 

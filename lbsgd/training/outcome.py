@@ -1,68 +1,78 @@
-"""What a run came to: its record's results, and what is said of them at its end."""
+"""What a run came to: what is said of its figures at its end. Rank 0 does."""
 
-import math
-from statistics import median
+import os
 
-from lbsgd.data.bad_samples import BadSamples
-from lbsgd.measuring.baseline import find_baseline
-from lbsgd.measuring.efficiency import StepTimes, summarise
-from lbsgd.record.run_content import Final, RunContent
+from lbsgd.measuring.baseline import Baseline, find_baseline
+from lbsgd.record.run_content import RunContent, Scaling, TimeSplit
 from lbsgd.record.run_record import RunRecord
-from lbsgd.training.evaluation import Evaluation
-from lbsgd.training.journal import Journal
-from lbsgd.training.run import Run
+from lbsgd.record.summary import LEAST_PAIRS
 
-FINAL_EPOCHS = 5
-"""The paper reports the median error of the final five epochs (section 5.1)."""
+TOO_WIDE = 0.10
+"""An interval of more than ten points is too wide to publish the figure."""
 
 
-def record_outcome(
-    run: Run,
-    journal: Journal,
-    evaluations: list[Evaluation],
-    times: StepTimes,
-    alone: float | None,
-    bad_samples: dict[str, BadSamples],
-) -> None:
-    """Record and tell the last evaluation, the speed and the scaling efficiency. Collective.
+def compare(record: RunRecord, named: Baseline | None) -> None:
+    """Record the efficiency against a baseline: the one that was named, or the newest `lbsgd bench` of this kind."""
+    throughput = record.content["throughput"]
+    baseline = named or find_baseline(record.folder.parent, record.content)
+    if throughput and baseline and baseline.serves(record.content):
+        workers = record.content["world"]["size"]
+        record.update(scaling_baseline=baseline.scaling(workers, throughput["images_per_second"]))
 
-    alone: seconds of this worker's step without communication, None where it was not measured. bad_samples: by split.
-    """
-    summary: RunContent = summarise(run.world, times, alone, run.images_per_rank) or {}
-    last = evaluations[-1]
-    final: Final = {
-        "top1_error": last.top1_error,
-        "loss": last.loss if math.isfinite(last.loss) else None,
-        "epoch": run.epoch_at(run.span.stop),
-        "top1_error_median_of_final_epochs": median(one.top1_error for one in evaluations[-FINAL_EPOCHS:]),
-        "samples": last.samples,
-    }
-    counts = {split: len(found.known) for split, found in bad_samples.items()}
-    journal.keep(**summary)
-    journal.keep(final=final, bad_samples={"policy": str(run.request.bad_samples), **counts})
-    workers = run.world.size
-    throughput, scaling = summary.get("throughput"), summary.get("scaling")
+
+def outcome(content: RunContent) -> list[str]:
+    """The lines about speed and scaling efficiency that a run ends with."""
+    throughput, scaling, baseline = content["throughput"], content["scaling"], content["scaling_baseline"]
+    if not throughput:
+        return []
+    workers = counted(content["world"]["size"])
+    rate, per_worker = throughput["images_per_second"], throughput["images_per_second_per_worker"]
+    lines = [f"speed: {rate:,.0f} images/s on {workers}, {per_worker:,.0f} per worker"]
+    if scaling and scaling["workers"] > 1:
+        lines += efficiency_lines(scaling, content["time_split"])
+    if baseline and baseline["efficiency"] is not None:
+        against = counted(baseline["baseline_workers"])
+        lines.append(
+            f"against {against} of {baseline['baseline_run']}: {100 * baseline['efficiency']:.1f} % scaling efficiency"
+        )
+    return lines
+
+
+def efficiency_lines(scaling: Scaling, split: TimeSplit | None) -> list[str]:
+    """The scaling efficiency with its interval, where the rest goes, and whatever keeps it from being trusted."""
+    value, interval, pairs = scaling["efficiency"], scaling["interval"], scaling["pairs"]
+    if value is None or interval is None or split is None:
+        steps = f"{pairs} measured step{'' if pairs == 1 else 's'}"
+        return [f"scaling efficiency: not measured; the run had {steps}, {LEAST_PAIRS} are needed"]
+    low, high = interval
+    parts = f"communication takes {100 * split['communication']:.1f} % of a step, waiting {100 * split['waiting']:.1f} %"
+    lines = [f"scaling efficiency {100 * value:.1f} % ± {50 * (high - low):.1f} ({counted(scaling['workers'])}; {parts})"]
+    if low > 1:
+        lines.append(
+            f"warning: workers cannot be faster together than alone, so {100 * low:.1f} to {100 * high:.1f} % does not measure "
+            "scaling; something else changed between the steps"
+        )
+    elif high - low > TOO_WIDE:
+        load, cores = os.getloadavg()[0], os.cpu_count()
+        lines.append(
+            f"warning: {100 * low:.0f} to {100 * high:.0f} % is too wide to publish: {pairs} measured steps, and a load of "
+            f"{load:.1f} on the {cores} cores of this host. Measure on an idle machine, for longer"
+        )
+    return lines
+
+
+def results(content: RunContent) -> dict[str, float]:
+    """The figures of a run by the names that loggers show."""
+    final, throughput, scaling = content["final"], content["throughput"], content["scaling"]
+    found: dict[str, float | None] = {}
+    if final:
+        found |= {"top1_error": final["top1_error"]}
     if throughput:
-        rate = throughput["images_per_second"]
-        journal.say(f"speed: {rate:,.0f} images/s on {counted(workers)}, {rate / workers:,.0f} per worker")
-    if scaling:
-        share = 100 * scaling["efficiency"]
-        journal.say(f"scaling efficiency: {share:.1f} % ({counted(workers)}, each against itself without communication)")
-    if throughput and run.record:
-        compare_with_baseline(run.record, workers, throughput["images_per_second"], journal)
-
-
-def compare_with_baseline(record: RunRecord, workers: int, images_per_second: float, journal: Journal) -> None:
-    """Record and tell the efficiency against another run, where there is one to compare with. On rank 0."""
-    baseline = find_baseline(record.folder.parent, record.content)
-    if baseline is None:
-        return
-    scaling = baseline.scaling(workers, images_per_second)
-    journal.keep(scaling_baseline=scaling)
-    journal.say(
-        f"scaling efficiency: {100 * scaling['efficiency']:.1f} % ({counted(workers)} against {counted(baseline.workers)} "
-        f"of {baseline.run})"
-    )
+        found |= {"images_per_second": throughput["images_per_second"]}
+    if scaling and scaling["interval"]:
+        low, high = scaling["interval"]
+        found |= {"efficiency": scaling["efficiency"], "efficiency_low": low, "efficiency_high": high}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def counted(workers: int) -> str:

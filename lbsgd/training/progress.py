@@ -13,14 +13,14 @@ PLAIN_LINE_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Status:
-    """Where the run is. images_per_second counts all workers; efficiency is a fraction, None while unknown."""
+    """Where the run is. images_per_second counts all workers; efficiency: its median so far and its interval, fractions."""
 
     iteration: int
     epoch: float
     learning_rate: float
     loss: float
     images_per_second: float
-    efficiency: float | None
+    efficiency: tuple[float, float, float] | None
     seconds_left: float
 
     def text(self) -> str:
@@ -31,7 +31,8 @@ class Status:
             f"{self.images_per_second:,.0f} images/s",
         ]
         if self.efficiency is not None:
-            parts.append(f"efficiency {100 * self.efficiency:.0f} %")
+            value, low, high = (100 * share for share in self.efficiency)
+            parts.append(f"efficiency {value:.0f} % ({low:.0f} to {high:.0f})")
         return "  ".join(parts)
 
 

@@ -9,6 +9,8 @@ from lbsgd.data.bad_samples import BadSamplePolicy, BadSamples
 from lbsgd.data.batch import Batch, Reading, Share
 from lbsgd.data.loader import training_batches
 from lbsgd.data.source import Dataset
+from lbsgd.measuring.baseline import Baseline
+from lbsgd.measuring.efficiency import NEIGHBOURS, is_measured
 from lbsgd.policy.order import Order
 from lbsgd.policy.plan import Plan
 from lbsgd.policy.recipe import Recipe
@@ -17,6 +19,7 @@ from lbsgd.profiling.window import Window, place_window
 from lbsgd.ranks.world import World
 from lbsgd.record.run_record import RunRecord
 from lbsgd.training.resuming import Resumed
+from lbsgd.training.startup import Startup
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +41,9 @@ class Request:
     data_threads: int | None = None
     read_timeout: float = 120.0
     bad_samples: BadSamplePolicy
-    efficiency_steps: int = 20
+    efficiency_every: int = 50
+    baseline: Baseline | None = None
+    accept_other_data: bool = False
     keep_checkpoints: int = 5
     log_to: tuple[str, ...] = ()
 
@@ -53,6 +58,7 @@ class Run:
     backend: Backend
     record: RunRecord | None
     span: range
+    startup: Startup
 
     @property
     def world(self) -> World:
@@ -63,9 +69,12 @@ class Run:
         return self.plan.schedule
 
     @property
-    def images_per_rank(self) -> int:
-        """In a step."""
-        return self.plan.global_batch // self.world.size
+    def owes_evaluation(self) -> bool:
+        """Whether the run was stopped between an epoch's last step and its evaluation."""
+        resume, start = self.request.resume, self.span.start
+        if resume is None or resume.evaluated:
+            return False
+        return not self.span or (resume.is_newest and start % self.schedule.iterations_per_epoch == 0)
 
     @property
     def reading(self) -> Reading:
@@ -76,6 +85,16 @@ class Run:
     def profile(self) -> Window | None:
         """The iterations to profile."""
         return place_window(self.request.profile, self.span.start, self.span.stop) if self.request.profile else None
+
+    def is_measured(self, iteration: int) -> bool:
+        """Whether the iteration is a measured step. One worker has nothing to scale; a profile is one of ordinary steps."""
+        if (
+            self.world.size == 1
+            or (window := self.profile)
+            and window.first - NEIGHBOURS <= iteration < window.stop + NEIGHBOURS
+        ):
+            return False
+        return is_measured(iteration, self.request.efficiency_every)
 
     @property
     def profile_folder(self) -> Path | None:

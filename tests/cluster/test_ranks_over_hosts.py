@@ -13,7 +13,7 @@ from ..parallel.ranks import step_losses
 
 pytestmark = pytest.mark.cluster
 
-SHORT = ("--recipe", "demo", "--max-steps", 8, "--efficiency-steps", 0)
+SHORT = ("--recipe", "demo", "--max-steps", 8, "--efficiency-every", 0)
 
 
 def losses_of(run: Path) -> list[float]:

@@ -87,7 +87,7 @@ def test_names_reach_slurm_whole(launch, two_nodes):
 def test_a_run_that_is_ended_goes_on_as_one_record(launch, two_nodes, digits, tmp_path, by, end):
     require_start(two_nodes, by)
     submitted = launch(*TWO_RANKS, "--start", by, "--json", "--", "train", "--framework", "torch", "--recipe", "demo",
-                       "--data", digits, "--efficiency-steps", 5)  # fmt: skip
+                       "--data", digits, "--efficiency-every", 5)  # fmt: skip
     assert submitted.code == 0, submitted.stderr
     told = json.loads(submitted.stdout)
     run = tmp_path / told["run"]
@@ -106,7 +106,7 @@ def test_a_run_that_is_ended_goes_on_as_one_record(launch, two_nodes, digits, tm
 
 
 def test_training_over_two_nodes_has_the_losses_of_one_host(launch, lbsgd, two_nodes, digits, tmp_path):
-    train = ("train", "--framework", "torch", "--recipe", "demo", "--data", digits, "--max-steps", 8, "--efficiency-steps", 0)
+    train = ("train", "--framework", "torch", "--recipe", "demo", "--data", digits, "--max-steps", 8, "--efficiency-every", 0)
     submitted = launch(*TWO_RANKS, "--json", "--", *train)
     assert submitted.code == 0, submitted.stderr
     told = json.loads(submitted.stdout)
@@ -129,7 +129,7 @@ def test_a_run_that_cannot_be_is_not_started_again(launch, two_nodes, command, c
 
 def test_a_lost_rank_is_started_again_as_often_as_was_allowed(launch, two_nodes, digits, tmp_path):
     submitted = launch(*TWO_RANKS, "--restarts", 1, "--json", "--", "train", "--framework", "torch", "--recipe", "demo",
-                       "--data", digits, "--efficiency-steps", 0)  # fmt: skip
+                       "--data", digits, "--efficiency-every", 0)  # fmt: skip
     assert submitted.code == 0, submitted.stderr
     told = json.loads(submitted.stdout)
     run = tmp_path / told["run"]

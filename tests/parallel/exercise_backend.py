@@ -10,6 +10,7 @@ import sys
 import numpy as np
 
 from lbsgd.backends import ReplicaSpec, load
+from lbsgd.backends.phases import PhaseClock
 from lbsgd.errors import CheckpointError
 from lbsgd.models.state import State
 from lbsgd.policy.recipe import load_recipe
@@ -31,8 +32,12 @@ def backend_for(*overrides, accumulate=2, classes=10, channels_last=True, compil
     return backend
 
 
-def steps(backend, count, **options):
-    return [backend.loss_value(backend.train_step(images, labels, 0.05, **options)) for _ in range(count)]
+def steps(backend, count, *, measured=False):
+    losses = []
+    for _ in range(count):
+        clock = PhaseClock(world.barrier) if measured else None
+        losses.append(backend.loss_value(backend.train_step(images, labels, 0.05, clock)))
+    return losses
 
 
 def replicas_equal(backend):
@@ -45,6 +50,7 @@ report = {}
 for precision in ("fp32", "bf16", "fp16"):
     backend = backend_for(f"precision={precision}")
     report[precision] = {"losses": steps(backend, 8), "equal_before": replicas_equal(backend)}
+    report[precision]["measured"] = steps(backend_for(f"precision={precision}"), 8, measured=True)
     backend.average_batch_norm()
     report[precision]["equal_after"] = replicas_equal(backend)
 
@@ -71,7 +77,8 @@ report["round_trip"] = all(np.array_equal(state.model[n], again.model[n]) for n 
     np.array_equal(state.velocity[n], again.velocity[n]) for n in state.velocity
 )
 
-steps(backend, 2, communicate=False)
+if not world.is_first:
+    backend.import_state(before)
 report["apart"] = not replicas_equal(backend)
 backend.broadcast()
 report["together_again"] = replicas_equal(backend)

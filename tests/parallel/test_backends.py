@@ -37,6 +37,13 @@ def test_lower_precision_learns_as_fp32_does(reports, framework, precision, tole
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 @pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_measured_steps_have_the_losses_of_ordinary_ones_bit_by_bit(reports, framework, precision):
+    report = reports(framework)[precision]
+    assert report["measured"] == report["losses"]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_replicas_differ_in_running_statistics_only_until_these_are_averaged(reports, framework, precision):
     report = reports(framework)[precision]
     assert not report["equal_before"]
@@ -54,7 +61,7 @@ def test_state_that_was_put_back_is_the_same(reports, framework):
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_without_communication_replicas_part_and_broadcast_unites_them(reports, framework):
+def test_a_broadcast_unites_replicas_that_differ(reports, framework):
     assert reports(framework)["apart"]
     assert reports(framework)["together_again"]
 

@@ -11,7 +11,7 @@ from lbsgd.record.run_record import read_metrics, read_run
 from tests.conftest import SCRIPT
 
 RECIPE = ["--framework", "torch", "--recipe", "demo", "--epochs", 2]
-SMALL = ["--efficiency-steps", 0, "--oversubscribe", "--np", 2]
+SMALL = ["--efficiency-every", 0, "--oversubscribe", "--np", 2]
 
 
 @pytest.fixture

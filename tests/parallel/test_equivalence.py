@@ -23,7 +23,7 @@ def losses(digits, tmp_path_factory):
                 *("--framework", framework, "--recipe", "demo", "--data", str(digits)),
                 *("--batch-per-gpu", "8", "--accumulate", str(VIRTUAL_WORKERS // ranks)),
                 *("--set", f"learning_rate.reference={REFERENCE_RATE}", "--max-steps", str(ITERATIONS)),
-                *("--efficiency-steps", "0", "--keep-checkpoints", "1"),
+                *("--efficiency-every", "0", "--keep-checkpoints", "1"),
             )
             made[framework, ranks] = np.array(step_losses(metrics))
         return made[framework, ranks]

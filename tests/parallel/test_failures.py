@@ -18,7 +18,7 @@ from lbsgd.record.checkpoint import list_checkpoints, load_checkpoint
 from lbsgd.record.run_record import read_metrics, read_run
 
 BATCH = 32
-SMALL = ("--framework", "torch", "--recipe", "demo", "--efficiency-steps", 0)
+SMALL = ("--framework", "torch", "--recipe", "demo", "--efficiency-every", 0)
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ TRAIN = (
     2,
     "--max-steps",
     STEPS,
-    "--efficiency-steps",
+    "--efficiency-every",
     0,
 )
 

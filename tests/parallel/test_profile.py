@@ -36,7 +36,7 @@ def train(lbsgd, digits):
     """train(framework, ranks, ...): what the command said of STEPS steps of the demo; it must succeed."""
 
     def train(framework: str, ranks: int, *arguments: object) -> str:
-        demo = ["--recipe", "demo", "--data", digits, "--framework", framework, "--max-steps", STEPS, "--efficiency-steps", 0]
+        demo = ["--recipe", "demo", "--data", digits, "--framework", framework, "--max-steps", STEPS, "--efficiency-every", 0]
         result = lbsgd("train", *demo, "--np", ranks, "--oversubscribe", *arguments, env={"OMP_NUM_THREADS": "1"}, timeout=300)
         assert result.code == 0, result.stderr
         return result.stdout + result.stderr

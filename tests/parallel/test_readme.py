@@ -66,7 +66,7 @@ def test_two_workers_learn_the_digits_and_record_it(framework, folder):
     assert record["status"] == "done"
     assert record["world"]["size"] == 2
     assert record["final"]["top1_error"] <= 0.03
-    assert record["scaling"]["method"] == "communication-off"
+    assert record["scaling"]["method"] == "measured-steps"
     assert sum(record["time_split"].values()) == pytest.approx(1)
     for key, inner in FIXED_KEYS.items():
         assert key in record

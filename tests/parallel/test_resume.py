@@ -18,7 +18,7 @@ def train(lbsgd):
     """train(...): ranks of the demo; the run must succeed."""
 
     def train(*arguments: object, np: int = 2, framework: str = "torch", **options) -> None:
-        command = ["train", "--framework", framework, "--efficiency-steps", 0, "--np", np, "--oversubscribe", *arguments]
+        command = ["train", "--framework", framework, "--efficiency-every", 0, "--np", np, "--oversubscribe", *arguments]
         result = lbsgd(*command, timeout=300, **options)
         assert result.code == 0, result.stderr
 
