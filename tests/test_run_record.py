@@ -4,7 +4,10 @@ import os
 import re
 import shutil
 import socket
+import subprocess
+import sys
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -15,6 +18,8 @@ from lbsgd.record.run_record import RunRecord, read_metrics, read_run, utc_now
 from lbsgd.record.runs_folder import new_folder
 
 from .run_samples import WORLD, facts
+
+ROOT = Path(__file__).parents[1]
 
 
 def create(folder, **more) -> RunRecord:
@@ -143,6 +148,44 @@ def test_an_attempt_that_was_killed_is_marked_by_the_next(tmp_path):
     create(tmp_path / "run")
     RunRecord.open(tmp_path / "run").begin(0, facts())
     assert [attempt["status"] for attempt in read_run(tmp_path / "run")["attempts"]] == ["killed", "running"]
+
+
+MAKE_AND_WAIT = """
+import pathlib, sys, time
+from lbsgd.record.run_record import RunRecord
+from tests.run_samples import facts
+record = RunRecord.create(pathlib.Path(sys.argv[1]))
+record.begin(0, facts())
+for step in range(20):
+    record.log("step", step=step, epoch=step / 20, lr=0.1, loss=1.0, step_ms=10.0, data_ms=1.0, other_ms=0.5)
+record.log("eval", step=19, epoch=1.0, top1_error=0.125, loss=1.0, samples=10)
+print("ready", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("look", [read_run, lambda folder: RunRecord.open(folder).content])
+def test_a_run_whose_process_was_killed_says_so_with_what_it_had_measured(tmp_path, look):
+    command = [sys.executable, "-c", MAKE_AND_WAIT, str(tmp_path / "run")]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "ready\n"
+        assert look(tmp_path / "run")["status"] == "running"
+        process.kill()
+    for found in (look(tmp_path / "run"), json.loads((tmp_path / "run" / "run.json").read_text())):
+        assert (found["status"], found["attempts"][0]["status"]) == ("killed", "killed")
+        assert found["final"]["top1_error"] == 0.125
+        assert found["throughput"]["images_per_second"] == pytest.approx(6400)
+
+
+def test_a_process_of_another_host_or_another_start_is_told_apart(tmp_path):
+    record = create(tmp_path / "run")
+    [attempt] = record.content["attempts"]
+    elsewhere = attempt["process"] | {"host": "elsewhere", "pid": 1}
+    record.update(attempts=[attempt | {"process": elsewhere}])
+    assert read_run(tmp_path / "run")["status"] == "running"  # who knows
+    later = attempt["process"] | {"started": attempt["process"]["started"] - 1000}
+    record.update(attempts=[attempt | {"process": later}])
+    assert read_run(tmp_path / "run")["status"] == "killed"  # the number belongs to another process now
 
 
 def test_a_write_cut_short_leaves_the_old_record(tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 """The loop on the reference backend, on ranks that are threads: what is promised of every run, without MPI."""
 
+import sys
 import threading
 import time
 from pathlib import Path
@@ -52,7 +53,8 @@ def train(world: World, folder: Path, signals=NOT_TOLD, **options):
 
 def resume(folder: Path, world: World | None = None, **options) -> Run | None:
     world = world or alone_world()
-    return start(world, None, **{"resume": read_checkpoint(world, folder), "accumulate": None} | options)
+    options = {"resume": read_checkpoint(world, folder), "accumulate": None, "run_dir": None} | options
+    return start(world, options.pop("run_dir"), **options)
 
 
 def lines(folder: Path, kind: str) -> list[dict]:
@@ -258,3 +260,152 @@ def test_a_profile_has_the_steps_that_were_asked_for(tmp_path):
     train(alone_world(), tmp_path / "run", profile="2:5")
     assert read_run(tmp_path / "run")["profile"] == {"first": 2, "stop": 5, "trace": "profile/trace.json.gz"}
     assert (tmp_path / "run" / "profile" / "trace.json.gz").exists()
+
+
+def without_times(folder: Path) -> dict:
+    """run.json but for what differs between any two runs: when, how fast, in which attempts."""
+    record = read_run(folder)
+    timed = {"id", "attempts", "command", "throughput", "time_split", "environment"}
+    found = {key: value for key, value in record.items() if key not in timed}
+    found["scaling"] = found["scaling"] and {
+        key: value for key, value in found["scaling"].items() if key in ("workers", "baseline_workers", "method")
+    }
+    return found
+
+
+@pytest.mark.parametrize("count", [2, 4, 5])
+def test_two_attempts_leave_the_record_of_one(tmp_path, count):
+    train(alone_world(), tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        train(alone_world(), tmp_path / "parted", Told(15, count))
+    take(resume(tmp_path / "parted"))
+    assert without_times(tmp_path / "parted") == without_times(tmp_path / "whole")
+    assert [line for line in lines(tmp_path / "parted", "eval")] == [line for line in lines(tmp_path / "whole", "eval")]
+
+
+def test_the_figures_of_all_attempts_are_those_of_the_run_and_each_attempt_keeps_its_own(tmp_path):
+    with pytest.raises(Interrupted):
+        train(alone_world(), tmp_path / "run", Told(15, 5))
+    [first] = read_run(tmp_path / "run")["attempts"]
+    assert first["throughput"]["steps_timed"] > 0
+    assert read_run(tmp_path / "run")["throughput"] == first["throughput"]
+    take(resume(tmp_path / "run"))
+    record = read_run(tmp_path / "run")
+    assert record["attempts"][0]["throughput"] == first["throughput"]
+    timed = [attempt["throughput"]["steps_timed"] for attempt in record["attempts"]]
+    assert record["throughput"]["steps_timed"] == sum(timed)
+    for attempt in record["attempts"]:
+        assert attempt["world"]["size"] == attempt["world_size"] == 1
+        assert attempt["environment"]["backend"]
+        assert attempt["command"].startswith("lbsgd")
+        assert attempt["startup"]["total"] > 0
+
+
+def test_other_ranks_are_another_measurement(tmp_path):
+    with pytest.raises(Interrupted):
+        train(alone_world(), tmp_path / "run", Told(15, 5))
+    on_ranks(2, lambda world: take(resume(tmp_path / "run", world)))
+    record = read_run(tmp_path / "run")
+    assert record["throughput"] == record["attempts"][1]["throughput"]
+    assert record["throughput"]["steps_timed"] < record["attempts"][0]["throughput"]["steps_timed"] + 6
+    assert losses(tmp_path / "run") != []
+
+
+def test_a_run_that_was_stopped_before_an_evaluation_gets_it_when_it_goes_on(tmp_path, monkeypatch):
+    """Its last step was the epoch's last one."""
+    train(alone_world(), tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        train(alone_world(), tmp_path / "parted", Told(15, 4))
+    take(resume(tmp_path / "parted"))
+    epochs = [line["epoch"] for line in lines(tmp_path / "parted", "eval")]
+    assert epochs == [line["epoch"] for line in lines(tmp_path / "whole", "eval")]
+
+
+@pytest.mark.parametrize("limit", [{"max_steps": 7}, {"overrides": ["epochs=1"]}], ids=["max_steps", "epochs"])
+def test_a_checkpoint_beyond_the_end_is_refused_and_nothing_changes(tmp_path, limit):
+    with pytest.raises(Interrupted):
+        train(alone_world(), tmp_path / "run", Told(15, 5))
+    before = (tmp_path / "run" / "run.json").read_bytes()
+    with pytest.raises(UsageError, match="lies beyond the end: the run would end after [47] iterations"):
+        resume(tmp_path / "run", **limit)
+    assert (tmp_path / "run" / "run.json").read_bytes() == before
+
+
+def test_another_seed_is_refused(tmp_path):
+    train(alone_world(), tmp_path / "run", max_steps=5)
+    with pytest.raises(UsageError, match="was trained with seed 0, this start has 7"):
+        resume(tmp_path / "run", overrides=["seed=7"])
+
+
+OTHER_DATA = "synthetic:train=32,val=14,classes=3,size=4"
+"""Of one more validation image."""
+
+
+def test_other_data_is_refused_unless_it_is_accepted_which_is_kept(tmp_path, monkeypatch):
+    train(alone_world(), tmp_path / "run", max_steps=5)
+    monkeypatch.setattr(sys.modules[__name__], "DATA", OTHER_DATA)
+    with pytest.raises(UsageError, match="the names, sizes or labels of the validation images differ"):
+        resume(tmp_path / "run")
+    take(resume(tmp_path / "run", accept_other_data=True))
+    [change] = read_run(tmp_path / "run")["attempts"][1]["recipe_changes"]
+    assert (change["key"], change["past"]) == ("data", True)
+
+
+@pytest.mark.parametrize(
+    ("override", "past"),
+    [
+        ("epochs=5", False),
+        ("optimizer.weight_decay=0.5", True),
+        ("learning_rate.reference=0.5", True),
+        ("images.padding=2", True),
+    ],
+)
+def test_a_recipe_that_changes_is_told_and_kept_with_what_it_was(tmp_path, override, past):
+    train(alone_world(), tmp_path / "run", max_steps=5)
+    run = resume(tmp_path / "run", overrides=[override])
+    [change] = read_run(tmp_path / "run")["attempts"][1]["recipe_changes"]
+    assert (change["key"], change["past"]) == (override.partition("=")[0], past)
+    assert change["before"] != change["after"]
+    assert run is not None
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("broken", ["fc.weight", "bn.running_var"])
+def test_a_state_that_is_not_finite_is_never_saved_whatever_the_loss_was(tmp_path, monkeypatch, broken, ranks):
+    """In the second epoch; the checkpoint of the first stays, and is named."""
+    whole = ReferenceBackend.export_state
+    saved = []
+
+    def export(self):
+        state = whole(self)
+        saved.append(None)
+        if len(saved) == 2:
+            state.model[broken].flat[-1] = np.inf
+        return state
+
+    monkeypatch.setattr(ReferenceBackend, "export_state", export)
+    ended = on_ranks(ranks, lambda world: train(world, tmp_path / "run"))
+    assert [type(one) for one in ended] == [NotFinite] * ranks
+    assert f"after iteration 7 {broken} holds values that are not finite; it is not saved" in str(ended[0])
+    assert str(ended[0]).endswith("iteration-00000004")
+    assert checkpoints(tmp_path / "run") == [4]
+    assert read_run(tmp_path / "run")["status"] == "failed"
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_an_evaluation_whose_loss_is_not_finite_is_a_failure(tmp_path, monkeypatch, ranks):
+    monkeypatch.setattr(ReferenceBackend, "evaluate", lambda self, images, labels, valid: (0, float("nan")))
+    ended = on_ranks(ranks, lambda world: train(world, tmp_path / "run"))
+    assert [type(one) for one in ended] == [NotFinite] * ranks
+    assert "the loss on the validation images is not finite" in str(ended[0])
+    assert "There is no checkpoint yet" in str(ended[0])
+    assert checkpoints(tmp_path / "run") == []
+
+
+def test_a_branch_leaves_the_run_that_it_comes_from_as_it_is(tmp_path):
+    train(alone_world(), tmp_path / "run")
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    oldest = list_checkpoints(tmp_path / "run" / "checkpoints")[0]
+    take(resume(oldest, run_dir=tmp_path / "branch"))
+    assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
+    assert read_run(tmp_path / "branch")["attempts"][0]["start_iteration"] == 4
