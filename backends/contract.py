@@ -15,7 +15,7 @@ import numpy as np
 
 from lbsgd.backends.phases import PhaseClock
 from lbsgd.errors import UsageError
-from lbsgd.models import LIBRARIES, library_model
+from lbsgd.models import require_framework
 from lbsgd.models.state import State
 from lbsgd.policy.recipe import Recipe
 from lbsgd.ranks.world import World
@@ -78,9 +78,7 @@ class Backend(ABC):
 
         Raises UsageError for a model of another framework, and for a precision that this one does not have.
         """
-        library = library_model(spec.recipe.model)
-        if library and LIBRARIES[library[0]] != self.framework:
-            raise UsageError(f"model {spec.recipe.model!r} is for --framework {LIBRARIES[library[0]]}, not {self.framework}")
+        require_framework(spec.recipe.model, self.framework)
         if spec.recipe.precision == "auto":
             fastest = set(spec.world.gather(self.fastest_precision(spec)))
             precision = fastest.pop() if len(fastest) == 1 else "fp32"

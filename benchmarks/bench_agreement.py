@@ -23,7 +23,7 @@ from lbsgd.commands.options import FRAMEWORK
 RANK = "OMPI_COMM_WORLD_RANK"
 SIZES = (1, 2)
 WARM_UP = 5
-TARGET_POINTS, TARGET_REMAINDER = 3.0, 0.05
+TARGET_POINTS = 3.0
 POSITIVE = click.IntRange(min=1)
 Settings = dict[str, Any]
 
@@ -92,10 +92,6 @@ def measure(settings: Settings) -> dict[str, Any]:
         "rounds": rounds,
         "efficiency": {way: summarise([one[way]["efficiency"] for one in rounds]) for way in ("bench", "loop")},
         "difference_points": summarise([one["difference_points"] for one in rounds]) | {"target": TARGET_POINTS},
-        "remainder": {
-            str(size): summarise([one["bench"]["remainder"][size] for one in rounds]) | {"target": TARGET_REMAINDER}
-            for size in SIZES
-        },
         "load_average": [load, os.getloadavg()[0]],
         "environment": rounds[0]["bench"].pop("environment"),
     }
@@ -124,13 +120,11 @@ def run_study(settings: Settings, sizes: tuple[int, ...]) -> dict[str, Any]:
 
 
 def figures_of(study: dict[str, Any]) -> dict[str, Any]:
-    """Efficiency and images per second by a study, and the shares of a step that its parts leave over."""
+    """Efficiency and images per second by a study."""
     sizes = {size["workers"]: size for size in study["sizes"]}
-    parts = {count: size["parts_ms"] for count, size in sizes.items()}
     return {
         "efficiency": sizes[SIZES[-1]]["efficiency"],
         "images_per_second": {count: size["images_per_second"] for count, size in sizes.items()},
-        "remainder": {count: abs(one["remainder"]) / sum(one.values()) for count, one in parts.items()},
         "environment": study["environment"],
     }
 
@@ -168,8 +162,7 @@ def table(report: dict[str, Any]) -> str:
         f"bench - loop: {difference['median']:+.1f} points, {100 * difference['interval_confidence']:.0f} % interval of the "
         f"median {low:+.1f} to {high:+.1f}; target {TARGET_POINTS:g}"
     )
-    left = ", ".join(f"{100 * one['median']:.1f} % of a step on {count}" for count, one in report["remainder"].items())
-    return "\n".join([*lines, f"left over by the parts: {left}; target {100 * TARGET_REMAINDER:g} %"])
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -97,7 +97,7 @@ def measure_round(settings: Settings, hosts: list, gbit: float, number: int) -> 
         calibration = Path(folder) / "allreduce.json"
         calibration.write_text(json.dumps(allreduce))
         measured = study["sizes"][0]["parts_ms"]
-        predicted = predict(settings, len(hosts), measured["compute"] + measured["straggler"], calibration)
+        predicted = predict(settings, len(hosts), measured["compute"] + measured["waiting"], calibration)
     return {
         "of_line_rate": shares_of_line_rate(allreduce["rows"], gbit),
         "allreduce": allreduce["rows"],

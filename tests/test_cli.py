@@ -13,6 +13,7 @@ import pytest
 
 from lbsgd import __version__
 from lbsgd.cli import COMMANDS, cli
+from lbsgd.commands.options import FRAMEWORK
 
 RECIPE = {"--recipe", "--model", "--batch-per-gpu", "--epochs", "--precision", "--seed", "--set"}
 READING = {"--data-threads", "--read-timeout", "--bad-samples"}
@@ -204,3 +205,26 @@ def test_ctrl_c_is_exit_code_130(start, finish, tmp_path):
         process.send_signal(signal.SIGINT)
         result = finish(process)
     assert (result.code, result.stderr.split()) == (130, ["Interrupted."])
+
+
+@pytest.mark.parametrize("name", ["torch", "Torch", "pytorch", "PyTorch"])
+def test_a_framework_is_known_by_what_people_call_it(name):
+    assert FRAMEWORK.convert(name, None, None) == "torch"
+    assert FRAMEWORK.convert("TF", None, None) == FRAMEWORK.convert("TensorFlow", None, None) == "tensorflow"
+
+
+@pytest.mark.parametrize("command", [("train",), ("bench", "--gpus", "1")])
+@pytest.mark.parametrize(
+    ("framework", "model", "its"),
+    [
+        ("torch", "keras:MobileNet", "tensorflow"),
+        ("tensorflow", "timm:resnet18d", "torch"),
+        ("tf", "timm:resnet18", "torch"),
+        ("torch", "reference:softmax", "reference"),
+    ],
+)
+def test_a_model_of_another_framework_is_refused_before_anything_is_loaded(lbsgd, tmp_path, command, framework, model, its):
+    result = lbsgd(*command, "--framework", framework, "--model", model, "--recipe", "demo", cwd=tmp_path)
+    assert result.code == 2
+    assert f"model {model!r} is for --framework {its}, not " in result.errors[-1]
+    assert list(tmp_path.iterdir()) == []

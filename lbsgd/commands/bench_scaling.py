@@ -124,9 +124,12 @@ def _settings(gpus: tuple[int, ...], frameworks, data, hosts, hostfile, interfac
     from lbsgd.launch.hosts import find_allocation, host_list, require
     from lbsgd.launch.mpirun import require_mpirun
     from lbsgd.measuring.study import Settings
+    from lbsgd.models import require_framework
 
     measured = {name: options.pop(name) for name in ("repeats", "steps", "warm_up")}
     recipe = resolve_recipe(**options)
+    for framework in frameworks:
+        require_framework(recipe.model, framework)
     allocation = find_allocation(os.environ, hosts=hosts, hostfile=hostfile)
     if not oversubscribe:
         require(allocation, max(gpus))

@@ -17,7 +17,19 @@ if TYPE_CHECKING:
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
-FRAMEWORK = click.Choice(tuple(FRAMEWORKS))
+ALIASES = {"pytorch": "torch", "tf": "tensorflow"}
+"""What else people call the frameworks."""
+
+
+class FrameworkChoice(click.Choice):
+    """A framework by its name or an alias, in capitals or not."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The framework's own name."""
+        return super().convert(ALIASES.get(str(value).lower(), value), param, ctx)
+
+
+FRAMEWORK = FrameworkChoice(tuple(FRAMEWORKS), case_sensitive=False)
 POSITIVE = click.IntRange(min=1)
 
 RECIPE_OPTIONS = (

@@ -15,6 +15,13 @@ def library_model(name: str) -> tuple[str, str] | None:
     return (library, model) if colon and library in LIBRARIES else None
 
 
+def require_framework(name: str, framework: str) -> None:
+    """Raise UsageError when the model is one of another framework's libraries."""
+    library = library_model(name)
+    if library and LIBRARIES[library[0]] != framework:
+        raise UsageError(f"model {name!r} is for --framework {LIBRARIES[library[0]]}, not {framework}")
+
+
 def describe(name: str, classes: int) -> Network:
     """The network of that name with `classes` outputs.
 

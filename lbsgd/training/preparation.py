@@ -12,6 +12,7 @@ from lbsgd.data import from_anywhere, open_dataset
 from lbsgd.data.source import Dataset
 from lbsgd.errors import UsageError
 from lbsgd.measuring.baseline import require_comparable
+from lbsgd.models import require_framework
 from lbsgd.policy.plan import Plan, make_plan
 from lbsgd.profiling.window import place_window
 from lbsgd.ranks.agreement import in_turns, require_agreement, together
@@ -31,6 +32,7 @@ def prepare(world: World, request: Request, startup: Startup, show_plan: Callabl
 
     show_plan: is called on rank 0, before the framework is loaded. Raises any LbsgdError.
     """
+    together(world, lambda: require_framework(request.recipe.model, request.framework))
     with startup.part(DATA, f"reading the index of {request.data}"):
         dataset = in_turns(world, lambda: open_dataset(request.data))
     plan = together(world, lambda: _plan(world, request, dataset))

@@ -155,7 +155,7 @@ def test_resuming_on_ranks_that_do_not_divide_the_workers(train, finished):
 
 
 def test_resuming_from_nothing(train, tmp_path):
-    require_one_line(train("--resume", "absent"), 5, "absent is neither a checkpoint nor a run that has one")
+    require_one_line(train("--resume", "absent"), 2, "no run 'absent' in runs; `lbsgd runs list` shows what there is")
 
 
 def test_a_damaged_checkpoint(train, finished, tmp_path):
