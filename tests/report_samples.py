@@ -27,6 +27,9 @@ def write_run(folder: Path, *, steps: int = 300, workers: int = 8, hostile: str 
         record.log("step", step=step, epoch=epoch, lr=plan.schedule.lr(step * plan.total_iterations // steps), loss=loss)
         if speeds and step % 20 == 19:
             record.log("speed", step=step, epoch=epoch, images_per_second=workers * draw.uniform(240, 260))
+        if speeds and workers > 1 and step % 10 == 5:
+            parts = {"compute_ms": 110.0, "waiting_ms": 4.0, "communication_ms": 13.0, "allreduce_ms": 31.0}
+            record.log("efficiency", step=step, epoch=epoch, efficiency=draw.gauss(0.866, 0.03), step_ms=127.0, **parts)
         if step % 50 == 49:
             error = 0.24 + 0.7 * math.exp(-4 * step / steps)
             record.log("eval", step=step, epoch=epoch + 1 / 50, top1_error=error, loss=loss, samples=50000)

@@ -126,6 +126,19 @@ def test_a_run_s_page_has_its_figures_curves_and_facts(runs):
                  "policy replace:100", "lbsgd train --framework torch --data /data/imagenet"):  # fmt: skip
         assert text in page.text, text
     assert "Training loss goes from 6." in page.text
+    assert "Scaling efficiency so far goes from" in page.text
+    assert "95 % interval 85.0 % to 88.0 %, 25 measured steps" in page.text
+
+
+def test_one_worker_s_page_says_nothing_of_scaling(tmp_path):
+    record = write_run(tmp_path / "runs" / "alone", workers=1)
+    split = {"data": 0.02, "compute": 0.97, "waiting": 0.0, "communication": 0.0, "other": 0.01}
+    record.update(scaling=record.content["scaling"] | {"efficiency": None, "interval": None}, scaling_baseline=None,
+                  time_split=split)  # fmt: skip
+    text = Parsed(page_of(tmp_path / "runs" / "alone")).text
+    assert "Scaling efficiency" not in text
+    assert "% efficient" not in text
+    assert "Less exposed communication" not in text
 
 
 def test_a_study_s_page_has_its_sizes_losses_failures_and_what_to_try(runs):

@@ -47,13 +47,11 @@ def blocks(run: RecordedRun) -> tuple[object, ...]:
 
 def _headlines(run: RecordedRun) -> list[Headline]:
     record = run.content
-    scaling = record["scaling"]
-    efficiency = text.percent(scaling["efficiency"] if scaling else None)
     rate, step = _speed_headlines(record["throughput"])
     return [
         _error_headline(run),
         rate,
-        Headline("Scaling efficiency", efficiency, _alone(scaling)),
+        *_efficiency(record),
         *_against_baseline(record),
         step,
         Headline("Time", text.seconds(_seconds(record)), _times(record)),
@@ -84,10 +82,24 @@ def _error_headline(run: RecordedRun) -> Headline:
     return Headline("Top-1 error", text.error(last["top1_error"]), f"so far, after epoch {text.number(last['epoch'])}")
 
 
-def _alone(scaling: Scaling | None) -> str:
-    if not scaling:
-        return "not measured"
-    return f"{text.workers(scaling['workers'])}, each against itself alone"
+def _efficiency(record: RunContent) -> list[Headline]:
+    """What a run of several workers says of its scaling; one worker has nothing to scale."""
+    if record["world"]["size"] == 1:
+        return []
+    scaling = record["scaling"]
+    if not scaling or scaling["efficiency"] is None:
+        return [Headline("Scaling efficiency", text.UNKNOWN, "not measured")]
+    return [Headline("Scaling efficiency", text.percent(scaling["efficiency"]), _alone(scaling))]
+
+
+def _alone(scaling: Scaling) -> str:
+    """Against what, and how far it can be trusted; older records do not say that."""
+    alone = f"{text.workers(scaling['workers'])}, each against itself alone"
+    interval = scaling.get("interval")
+    if not interval:
+        return alone
+    low, high = map(text.percent, interval)
+    return f"{alone}; 95 % interval {low} to {high}, {scaling['pairs']} measured steps"
 
 
 def _against_baseline(record: RunContent) -> list[Headline]:
@@ -131,7 +143,7 @@ def _filled(*sections: Section) -> tuple[Section, ...]:
 
 
 def _training(run: RecordedRun, prefix: str, detail: int) -> Section:
-    charts = training_charts(run.lines("step"), run.lines("eval"), run.lines("speed"), f"{prefix}-chart", detail)
+    charts = training_charts(run.lines, f"{prefix}-chart", detail)
     return Section(f"{prefix}-training", "Training", (Grid(tuple(charts)),) if charts else ())
 
 

@@ -1,11 +1,13 @@
-"""The charts of a run: loss, validation error, learning rate and speed over the epochs.
+"""The charts of a run: loss, validation error, learning rate, speed and scaling efficiency over the epochs.
 
 A curve of many steps is drawn twice: pale what every step had, and bold the means that the table lists.
 """
 
 from collections.abc import Callable, Sequence
+from statistics import median
 from typing import Any
 
+from lbsgd.record.summary import LEAST_PAIRS, bootstrap_interval
 from lbsgd.report import text
 from lbsgd.report.axis import Axis, linear_axis, log_axis
 from lbsgd.report.chart import MOST_MARKS, Chart, Line, Reading
@@ -18,8 +20,16 @@ OUTLINE = 5
 """Columns of a pale curve for each row of its table; two points a column."""
 
 
-def training_charts(steps: Lines, evaluations: Lines, speeds: Lines, prefix: str, detail: int) -> list[Chart]:
-    """Those charts that there are at least two points for. prefix: of their ids. detail: most rows of a table."""
+MOST_INTERVALS = 12
+"""Places at which the efficiency so far is shown with its interval."""
+
+
+def training_charts(lines: Callable[[str], Lines], prefix: str, detail: int) -> list[Chart]:
+    """Those charts that there are at least two points for.
+
+    lines: of metrics.jsonl, by kind. prefix: of the charts' ids. detail: most rows of a table.
+    """
+    steps, evaluations, speeds, efficiencies = map(lines, ("step", "eval", "speed", "efficiency"))
     end = max((line["epoch"] for line in (*steps, *evaluations)), default=0.0)
     epochs = linear_axis("epoch", 0.0, end, exact=True)
     loss, rates, speed = (_points(lines, key) for lines, key in ((steps, "loss"), (steps, "lr"), (speeds, "images_per_second")))
@@ -32,6 +42,8 @@ def training_charts(steps: Lines, evaluations: Lines, speeds: Lines, prefix: str
         charts.append(_rates(f"{prefix}-lr", rates, epochs, detail))
     if len(speed) > 1:
         charts.append(_binned(f"{prefix}-speed", "Speed", "images per second", speed, epochs, text.rate, detail, "as recorded"))
+    if len(pairs := _points(efficiencies, "efficiency")) > LEAST_PAIRS:
+        charts.append(_efficiency(f"{prefix}-efficiency", pairs, epochs, detail))
     return charts
 
 
@@ -88,3 +100,26 @@ def _rates(id: str, points: list[Point], epochs: Axis, detail: int) -> Chart:
     description = f"{_ends('The learning rate', points[0], points[-1], text.number)} The highest is {text.number(high)}."
     line = Line("", outline(points, OUTLINE * detail), series=3)
     return Chart(id, "Learning rate", description, epochs, y, [line], ("epoch", "learning rate"), readings)
+
+
+def _efficiency(id: str, pairs: list[Point], epochs: Axis, detail: int) -> Chart:
+    """Of each measured step, and the median of all so far with its 95 % interval."""
+    counts = range(LEAST_PAIRS, len(pairs) + 1)
+    chosen = [count for count, _ in some([Point(count, 0.0) for count in counts], min(detail, MOST_INTERVALS))]
+    so_far, intervals, readings = [], [], []
+    for count in map(int, chosen):
+        values, epoch = [pair.y for pair in pairs[:count]], pairs[count - 1].x
+        so_far.append(Point(epoch, median(values)))
+        intervals.append(bootstrap_interval(values, seed=0))
+        low, high = intervals[-1]
+        cells = (text.number(round(epoch, 3)), text.percent(so_far[-1].y), f"{text.percent(low)} to {text.percent(high)}")
+        readings.append(Reading(epoch, (so_far[-1].y,), (*cells, str(count))))
+    lines = [
+        Line("each measured step", outline(pairs, OUTLINE * detail), look="faint"),
+        Line("median so far", so_far, marked=True, intervals=intervals),
+    ]
+    header = ("epoch", "efficiency", "95 % interval", "measured steps")
+    description = _ends("Scaling efficiency so far", so_far[0], so_far[-1], text.percent)
+    values = [pair.y for pair in pairs]
+    y = linear_axis("efficiency", min(0.9, *values), max(1.0, *values), _whole_percent)
+    return Chart(id, "Scaling efficiency", description, epochs, y, lines, header, readings)
