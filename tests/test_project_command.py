@@ -7,7 +7,7 @@ import sys
 import pytest
 from click.testing import CliRunner
 
-from lbsgd.commands.project import project
+from lbsgd.cli import cli
 from lbsgd.errors import UsageError
 
 CLUSTER = ("--gpus-per-node", "8", "--network-gbit", "50", "--transport", "tcp", "--intra-node", "nvlink")
@@ -15,7 +15,7 @@ RESNET50 = ("--model", "resnet50", "--step-ms", "250")
 
 
 def run(*arguments):
-    return CliRunner().invoke(project, [*map(str, arguments)], catch_exceptions=False)
+    return CliRunner().invoke(cli, ["project", *map(str, arguments)], catch_exceptions=False)
 
 
 def run_json(*arguments):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from lbsgd.commands.report import report
+from lbsgd.cli import cli
 from lbsgd.errors import EnvironmentNotReady, UsageError
 from lbsgd.record.run_record import RunRecord
 from lbsgd.report.page import make_page, render
@@ -247,7 +247,7 @@ def test_text_and_graphics_stand_out_from_their_background(runs, theme):
 
 
 def call(*arguments: object):
-    return CliRunner().invoke(report, [*map(str, arguments)], catch_exceptions=True)
+    return CliRunner().invoke(cli, ["report", *map(str, arguments)], catch_exceptions=True)
 
 
 def test_the_page_goes_beside_the_record_or_where_it_is_told(runs, tmp_path):

@@ -17,6 +17,7 @@ from lbsgd.errors import EnvironmentNotReady, UsageError
 from lbsgd.record.run_record import RunRecord, read_metrics, read_run, utc_now
 from lbsgd.record.runs_folder import new_folder
 
+from .report_samples import write_run, write_study
 from .run_samples import WORLD, facts
 
 ROOT = Path(__file__).parents[1]
@@ -244,6 +245,33 @@ def test_runs_list_shows_every_run(lbsgd, tmp_path):
     assert "12.50 %" in listed[1]
     records = json.loads(lbsgd("runs", "list", "--json", cwd=tmp_path).stdout)
     assert [record["id"] for record in records] == ["a", "b"]
+
+
+def test_runs_list_shows_dates_rounded_figures_and_studies_too(lbsgd, tmp_path):
+    write_run(tmp_path / "runs" / "big", workers=8)
+    write_study(tmp_path / "runs" / "x-bench", gpus=(8, 16))
+    listed = lbsgd("runs", "list", cwd=tmp_path).stdout.splitlines()
+    run = next(line for line in listed if line.startswith("big"))
+    assert "86.6 % ± 1.5" in run
+    assert " 2,000 " in run
+    assert f" {utc_now()[:10]} " in run
+    study = next(line for line in listed if line.startswith("x-bench"))
+    assert study.split()[1] in ("done", "failed")
+    assert "8,16" in study
+    assert re.search(r"\d\d\.\d % ± \d", study)
+    ids = [record["id"] for record in json.loads(lbsgd("runs", "list", "--json", cwd=tmp_path).stdout)]
+    assert sorted(ids) == ["big", "x-bench"]
+
+
+def test_runs_compare_says_the_ratio_and_what_differs_before_it(lbsgd, tmp_path):
+    write_run(tmp_path / "runs" / "a", workers=8)
+    record = write_run(tmp_path / "runs" / "b", workers=16)
+    record.update(throughput=record.content["throughput"] | {"images_per_second_per_worker": 225.0})
+    values = json.loads(lbsgd("runs", "compare", "a", "b", "--json", cwd=tmp_path).stdout)["values"]
+    assert values["ratio.images_per_second_per_worker"] == [1.0, 0.9]
+    keys = list(values)
+    assert values["world.size"] == [8, 16]
+    assert keys.index("world.size") < keys.index("throughput.images_per_second")
 
 
 def test_runs_list_without_runs_says_so(lbsgd, tmp_path):

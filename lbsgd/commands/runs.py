@@ -12,6 +12,9 @@ from lbsgd.commands.text_table import aligned
 if TYPE_CHECKING:
     from lbsgd.record.run_content import RunContent
 
+RATIO = "ratio.images_per_second_per_worker"
+"""Over the first run's."""
+
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")
 
 
@@ -24,15 +27,17 @@ def runs() -> None:
 @runs_option
 @JSON
 def list_runs(runs: Path, as_json: bool) -> None:
-    """List the recorded runs, one per line, oldest first."""
+    """List the recorded runs and studies, one per line, oldest first."""
+    from lbsgd.commands.runs_table import ALIGNMENT, HEADER, run_row, study_row
+
     records = _read_all(runs)
     if as_json:
         click.echo(json.dumps(records, indent=2))
     elif not records:
         click.echo(f"no runs in {runs}; `lbsgd train` makes one", err=True)
     else:
-        header = ["run", "status", "framework", "model", "workers", "top-1 error", "images/s", "efficiency"]
-        click.echo("\n".join(aligned([header, *map(_row, records)])))
+        rows = [study_row(record) if "sizes" in record else run_row(record) for record in records]
+        click.echo("\n".join(aligned([HEADER, *rows], ALIGNMENT)))
 
 
 @runs.command()
@@ -70,11 +75,12 @@ def compare(names: tuple[str, ...], runs: Path, as_json: bool) -> None:
         "final.loss",
         "final.epoch",
     )
-    settings = ("framework", "data", "world.", "recipe.", "schedule.", "environment.versions.")
+    settings = ("framework", "data", "world.", "recipe.", "schedule.", "environment.")
     flat = [flatten(record) for record in records]
     keys = list(dict.fromkeys(key for record in flat for key in record))
     shown = [k for k in keys if k.startswith(settings) and len({str(record.get(k)) for record in flat}) > 1]
     table = {key: [record.get(key) for record in flat] for key in (*shown, *results)}
+    table[RATIO] = _ratios([record.get("throughput.images_per_second_per_worker") for record in flat])
     if as_json:
         click.echo(json.dumps({"runs": [record["id"] for record in records], "values": table}, indent=2))
     else:
@@ -82,16 +88,24 @@ def compare(names: tuple[str, ...], runs: Path, as_json: bool) -> None:
         click.echo("\n".join(aligned([["", *(record["id"] for record in records)], *rows])))
 
 
-def _read_all(runs: Path) -> "list[RunContent]":
+def _ratios(values: list[float | None]) -> list[float | None]:
+    """Each over the first."""
+    first = values[0]
+    return [value / first if value and first else None for value in values]
+
+
+def _read_all(runs: Path) -> "list[Any]":
     """The records under `runs`, in the order in which they were started; one that cannot be read is a warning."""
     from lbsgd.errors import UsageError
+    from lbsgd.measuring import study
     from lbsgd.record.run_record import read_run
     from lbsgd.record.runs_folder import RUN_FILE, recorded
 
     records = []
-    for folder in recorded(runs, RUN_FILE):
+    for folder in recorded(runs, RUN_FILE, study.FILE):
+        is_run = (folder / RUN_FILE).exists()
         try:
-            records.append(read_run(folder))
+            records.append(read_run(folder) if is_run else study.read_study(folder).content)
         except UsageError as error:
             click.echo(f"warning: {error}", err=True)
     return records
@@ -106,26 +120,6 @@ def _find(name: str, runs: Path) -> "RunContent":
     from lbsgd.record.runs_folder import RUN_FILE, find_recorded
 
     return read_run(find_recorded(name, runs, RUN_FILE))
-
-
-def _row(record: "RunContent") -> list[str]:
-    from lbsgd.record.run_content import key_figures
-
-    error, speed, efficiency = key_figures(record)
-    return [
-        record["id"],
-        record["status"],
-        record["framework"],
-        record["recipe"]["model"],
-        str(record["world"]["size"]),
-        _percent(error),
-        _text(speed),
-        _percent(efficiency),
-    ]
-
-
-def _percent(fraction: float | None) -> str:
-    return "-" if fraction is None else f"{100 * fraction:.2f} %"
 
 
 def _text(value: Any) -> str:

@@ -3,6 +3,7 @@
 A key is missing until it is known; a value that could not be measured is None.
 """
 
+from datetime import datetime
 from typing import Any, Literal, TypedDict
 
 RunStatus = Literal["running", "done", "failed", "interrupted", "killed"]
@@ -149,6 +150,16 @@ class RunContent(TypedDict, total=False):
     final: Final | None
     environment: dict[str, Any]
     bad_samples: dict[str, Any]
+
+
+def seconds_of(record: RunContent) -> float | None:
+    """How long all attempts took that said their end; None where none did."""
+    lengths = [
+        datetime.fromisoformat(one["ended"]) - datetime.fromisoformat(one["started"])
+        for one in record["attempts"]
+        if one["ended"]
+    ]
+    return sum(length.total_seconds() for length in lengths) if lengths else None
 
 
 def key_figures(record: RunContent) -> tuple[float | None, float | None, float | None]:

@@ -1,11 +1,10 @@
 """What the report says of one training run."""
 
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from lbsgd.measuring.step_parts import StepParts
-from lbsgd.record.run_content import RunContent, Scaling, Throughput
+from lbsgd.record.run_content import RunContent, Scaling, Throughput, seconds_of
 from lbsgd.record.run_record import flatten
 from lbsgd.report import text
 from lbsgd.report.advice import Breakdown, advise
@@ -54,7 +53,7 @@ def _headlines(run: RecordedRun) -> list[Headline]:
         *_efficiency(record),
         *_against_baseline(record),
         step,
-        Headline("Time", text.seconds(_seconds(record)), _times(record)),
+        Headline("Time", text.seconds(seconds_of(record)), _times(record)),
     ]
 
 
@@ -108,16 +107,6 @@ def _against_baseline(record: RunContent) -> list[Headline]:
         return []
     note = f"{text.workers(scaling['workers'])} against {scaling['baseline_workers']:,} of {scaling['baseline_run']}"
     return [Headline("Against baseline", text.percent(scaling["efficiency"]), note)]
-
-
-def _seconds(record: RunContent) -> float | None:
-    """Of all attempts that ended by themselves."""
-    lengths = [_moment(one["ended"]) - _moment(one["started"]) for one in record["attempts"] if one["ended"]]
-    return sum(length.total_seconds() for length in lengths) if lengths else None
-
-
-def _moment(utc: str) -> datetime:
-    return datetime.fromisoformat(utc)
 
 
 def _times(record: RunContent) -> str:
@@ -199,19 +188,24 @@ def _schedule(run: RecordedRun, prefix: str) -> Section:
 
 
 def _attempts(run: RecordedRun, prefix: str) -> Section:
-    header = ("started", "ended", "status", "framework", "from iteration", "workers")
+    names = ("started", "ended", "status", "framework", "command", "error")
+    header = (*names, "from iteration", "workers", "images/s", "efficiency")
     rows = [
         (
             text.moment(one["started"]),
             text.moment(one["ended"]),
             one["status"],
             one["framework"],
+            one.get("command", text.UNKNOWN),
+            one.get("error") or text.UNKNOWN,
             f"{one['start_iteration']:,}",
             f"{one['world_size']:,}",
+            text.rate(throughput["images_per_second"] if (throughput := one.get("throughput")) else None),
+            text.percent(scaling["efficiency"] if (scaling := one.get("scaling")) else None),
         )
         for one in run.content["attempts"]
     ]
-    table = Table("One row a start of the run", header, tuple(rows), text_columns=4)
+    table = Table("One row a start of the run", header, tuple(rows), text_columns=6)
     return Section(f"{prefix}-attempts", "Attempts", (table,) if rows else ())
 
 
