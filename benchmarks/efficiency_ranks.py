@@ -2,16 +2,20 @@
 
 usage: efficiency_ranks.py '{"framework": ..., "compute_ms": [of each rank], "cost_ms": ..., "steps": ..., "runs": ...}'
 
-With compute_ms, the reference backend: each rank's arithmetic takes that long, and each allreduce cost_ms, by sleeping.
-What is true is then found by a clock around steps that communicate and others that do not, in turns.
+compute_ms, on the reference backend: each rank's arithmetic takes that long. cost_ms: the allreduce of all gradients takes so
+much longer, outside of backward. Both by sleeping. With a cost, what is true is found by a clock of its own: before some of the
+steps, each rank takes one more that does not communicate.
 Without: the framework as it is, on one rank, with measured steps although there is nothing to scale, so that 100 % is true.
 """
 
 import json
 import sys
 import time
-from itertools import repeat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count, repeat
 from statistics import fmean, median
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -26,22 +30,27 @@ from lbsgd.ranks.world import World, connect
 from lbsgd.record.summary import bootstrap_interval
 
 EVERY = 10
+ALONE_BEFORE = {1, 3, 8}
+"""Of every ten steps: some that are not measured, so that most steps of all three kinds come after an ordinary one."""
 
 
 def main() -> None:
     about = json.loads(sys.argv[1])
     world = connect()
     backend = backend_for(about["framework"], world)
-    if about.get("compute_ms"):
-        slow_down(backend, about["compute_ms"][world.rank] / 1000, about["cost_ms"] / 1000)
+    if "compute_ms" in about:
+        compute_for(about["compute_ms"][world.rank] / 1000, backend)
+    if "cost_ms" in about:
+        communicate_for(about["cost_ms"] / 1000, backend)
     random = np.random.default_rng(world.rank)
-    size, count = backend.spec.recipe.images.size, backend.spec.recipe.batch_per_worker
-    images = random.integers(0, 256, (count, size, size, 3), dtype=np.uint8)
-    batch = Batch(images, random.integers(0, 10, count), count)
+    size, images_per_step = backend.spec.recipe.images.size, backend.spec.recipe.batch_per_worker
+    images = random.integers(0, 256, (images_per_step, size, size, 3), dtype=np.uint8)
+    batch = Batch(images, random.integers(0, 10, images_per_step), images_per_step)
     runs = []
     for seed in range(about["runs"]):
-        alone = time_alone(backend, batch, about["steps"]) if about.get("compute_ms") else None
-        runs.append(measure(world, backend, batch, about["steps"], seed, alone))
+        alone: list[float] | None = [] if "cost_ms" in about else None
+        batches = repeat(batch) if alone is None else after_steps_alone(world, backend, batch, alone)
+        runs.append(measure(world, backend, batches, about["steps"], seed, alone))
     if world.is_first:
         print("REPORT", json.dumps(runs))
 
@@ -54,43 +63,76 @@ def backend_for(framework: str, world: World) -> Backend:
     return backend
 
 
-def slow_down(backend: Any, compute: float, cost: float) -> None:
-    """Let the reference backend's arithmetic, and its allreduce of all gradients, take that many seconds longer."""
-    arithmetic, average, arrays = backend.network.loss_and_gradient, backend._average, len(backend.network.parameters)
+def compute_for(seconds: float, backend: Any) -> None:
+    """Let the reference backend's arithmetic take so much longer."""
+    arithmetic = backend.network.loss_and_gradient
 
     def computing(*arguments: Any) -> Any:
-        time.sleep(compute)
+        time.sleep(seconds)
         return arithmetic(*arguments)
 
-    def averaging(array: np.ndarray) -> np.ndarray:
-        time.sleep(cost / arrays)
-        return average(array)
-
-    backend.network.loss_and_gradient, backend._average = computing, averaging
+    backend.network.loss_and_gradient = computing
 
 
-def time_alone(backend: Any, batch: Batch, steps: int) -> float:
-    """Seconds of a step of this rank that does not communicate; the median."""
-    average, times = backend._average, []
-    backend._average = lambda array: array
-    for _ in range(steps):
-        start = time.perf_counter()
-        backend.train_step(batch.images, batch.labels, 0.0)
-        times.append(time.perf_counter() - start)
-    backend._average = average
-    return median(times)
+def communicate_for(seconds: float, backend: Any) -> None:
+    """Let the allreduce of all gradients take so much longer."""
+    if backend.framework == "reference":
+        average, arrays = backend._average, len(backend.network.parameters)
+
+        def averaging(array: np.ndarray) -> np.ndarray:
+            time.sleep(seconds / arrays)
+            return average(array)
+
+        backend._average = averaging
+    else:
+        wait = backend.allreduce.wait
+
+        def waiting() -> None:
+            time.sleep(seconds)
+            wait()
+
+        backend.allreduce.wait = waiting
 
 
-def measure(world: World, backend: Backend, batch: Batch, steps: int, seed: int, alone: float | None) -> dict[str, Any]:
-    """What a run of so many steps would record. alone: seconds of a step of this rank by itself. Collective."""
+@contextmanager
+def no_communication(backend: Any) -> Iterator[None]:
+    """Let steps keep the gradients of their own rank."""
+    if backend.framework == "reference":
+        average, backend._average = backend._average, lambda array: array
+        yield
+        backend._average = average
+    else:
+        allreduce = backend.allreduce
+        allreduce.armed = False
+        backend.allreduce = SimpleNamespace(armed=False, wait=lambda: None)
+        yield
+        backend.allreduce = allreduce
+
+
+def after_steps_alone(world: World, backend: Any, batch: Batch, seconds: list[float]) -> Iterator[Batch]:
+    """The same batch for ever; before some, a step of this rank that does not communicate, whose seconds are noted."""
+    for iteration in count():
+        if iteration % EVERY in ALONE_BEFORE:
+            with no_communication(backend):
+                start = time.perf_counter()
+                backend.loss_value(backend.train_step(batch.images, batch.labels, 0.0))
+                seconds.append(time.perf_counter() - start)
+            world.barrier()
+        yield batch
+
+
+def measure(
+    world: World, backend: Backend, batches: Iterator[Batch], steps: int, seed: int, alone: list[float] | None
+) -> dict[str, Any]:
+    """What a run of so many steps would record. alone: gets seconds of steps of this rank by itself. Collective."""
     world.barrier()
     pairing, together = Pairing(), []
-    for step in take_steps(backend, repeat(batch), lambda _: 0.001, range(steps), lambda one: is_measured(one, EVERY)):
+    for step in take_steps(backend, batches, lambda _: 0.001, range(steps), lambda one: is_measured(one, EVERY)):
         pairing.add(step)
         if not step.phases:
             together.append(step.busy_seconds)
     pairing.end_stretch()
-    true = float(world.sum(np.array([alone / median(together)]))[0]) / world.size if alone else 1.0
+    true = float(world.sum(np.array([median(alone) / median(together)]))[0]) / world.size if alone else 1.0
     total = world.sum(as_array(pair for _, pair in pairing.take()))
     pairs = mean_over_ranks(total.reshape(-1, PAIR_VALUES), world.size)
     values = [pair.efficiency for pair in pairs]

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from lbsgd.backends import ReplicaSpec, load
-from lbsgd.backends.phases import PhaseClock
+from lbsgd.backends.phases import PhaseClock, Phases
+from lbsgd.data.batch import Batch
 from lbsgd.errors import CheckpointError, UsageError
+from lbsgd.measuring.steps import take_steps
 from lbsgd.models.state import State
 from lbsgd.policy.recipe import load_recipe
 from lbsgd.ranks.world import World
@@ -174,3 +176,20 @@ def test_a_precision_that_it_does_not_have_is_refused():
     with pytest.raises(UsageError, match="no precision 'bf16'; it has fp32"):
         backend_on(alone_world(), MODELS[0], 1, CLASSES, "precision=bf16")
     assert backend_on(alone_world(), MODELS[0], 1, CLASSES, "precision=auto").spec.recipe.precision == "fp32"
+
+
+def test_a_wait_for_images_is_no_part_of_a_measured_step(monkeypatch):
+    """On a clock that only runs while images are waited for, everything but that wait takes no time."""
+    now = [0.0]
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
+
+    def slowly():
+        images, labels = images_of(range(N))
+        while True:
+            now[0] += 0.5
+            yield Batch(images, labels, N)
+
+    steps = list(take_steps(backend_on(alone_world()), slowly(), lambda _: 0.05, range(20), lambda one: one % 2 == 0))
+    assert [step.data_seconds for step in steps] == [0.5] * 20
+    assert [step.phases for step in steps] == [Phases(0.0, 0.0, 0.0), None] * 10
+    assert [step.busy_seconds for step in steps] == [0.0] * 20

@@ -65,16 +65,17 @@ def take_steps(
         return step
 
     for iteration in iterations:
-        clock = PhaseClock(backend.spec.world.barrier) if is_measured(iteration) else None
-        while clock and pending:
+        measured = is_measured(iteration)
+        while measured and pending:
             yield finish()
             other_seconds += time.perf_counter() - lap
         asked = time.perf_counter()
         batch = next(batches)
         data_seconds += time.perf_counter() - asked
         rate = learning_rate(iteration)
+        clock = PhaseClock(backend.spec.world.barrier) if measured else None  # it runs from now on: after the wait for images
         pending.append((iteration, rate, backend.train_step(batch.images, batch.labels, rate, clock), clock))
-        while len(pending) > (0 if clock else behind):
+        while len(pending) > (0 if measured else behind):
             yield finish()
             other_seconds += time.perf_counter() - lap
     while pending:
