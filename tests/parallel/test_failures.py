@@ -265,4 +265,5 @@ def test_a_rank_that_is_lost_ends_the_job(begin, finish, digits, tmp_path):
     result = finish(process, timeout=60)
     assert result.code == 137
     assert "Traceback" not in result.stderr
+    psutil.wait_procs(ranks, timeout=10)  # mpirun leaves as soon as it has killed them; the kernel may still be at work
     assert not [rank for rank in ranks if rank.is_running() and rank.status() != psutil.STATUS_ZOMBIE]
