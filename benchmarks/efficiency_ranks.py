@@ -27,7 +27,7 @@ from lbsgd.measuring.efficiency import PAIR_VALUES, Pairing, as_array, is_measur
 from lbsgd.measuring.steps import take_steps
 from lbsgd.policy.recipe import load_recipe
 from lbsgd.ranks.world import World, connect
-from lbsgd.record.summary import bootstrap_interval
+from lbsgd.record.summary import efficiency_interval
 
 EVERY = 10
 ALONE_BEFORE = {1, 3, 8}
@@ -139,7 +139,7 @@ def measure(
     return {
         "true": true,
         "efficiency": median(values),
-        "interval": bootstrap_interval(values, seed),
+        "interval": efficiency_interval(values, seed),
         "pairs": len(pairs),
         **{
             name: 1000 * fmean(getattr(pair, name) for pair in pairs)

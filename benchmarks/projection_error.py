@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean, median, quantiles
 
-from published_scaling import Row, held_out_constants, read_rows
+from published_scaling import Row, error_bands, held_out_constants, read_rows
 
 from lbsgd.projection.calibration import published
+from lbsgd.projection.error_band import ErrorBand, narrowest_known
 
 PAGE = Path(__file__).parents[1] / "docs/projection.md"
 BEGIN, END = "<!-- begin: written by benchmarks/projection_error.py -->", "<!-- end -->"
@@ -27,13 +28,17 @@ class Result:
     by_size: float
     fused: float
 
+    def is_held(self, band: ErrorBand) -> bool:
+        """Whether the row lies inside a band around what the other systems predict."""
+        return abs(self.held_out - self.row.efficiency) <= band.half_width(self.held_out)
+
     def error(self, predicted: float) -> float:
         """In points of efficiency; more than 0: predicted too high."""
         return 100 * (predicted - self.row.efficiency)
 
 
 def results() -> list[Result]:
-    constants, _ = published()
+    constants = published().constants
     held_out = held_out_constants()
     return [
         Result(
@@ -49,7 +54,8 @@ def results() -> list[Result]:
 
 
 def page(found: Sequence[Result]) -> str:
-    sections = [summary(found), "### By system", by_system(found), "### Every row", every_row(found)]
+    sections = [summary(found), "### By kind", by_kind(found), strict_coverage(found)]
+    sections += ["### By system", by_system(found), "### Every row", every_row(found)]
     return "\n\n".join([BEGIN, *sections, END])
 
 
@@ -65,6 +71,42 @@ def summary(found: Sequence[Result]) -> str:
     ]
     lines = [(name, f"{len(errors)}", *_points(errors)) for name, errors in cases]
     return table(["absolute error, points of efficiency", "rows", "median", "90th percentile", "mean, with sign"], lines)
+
+
+def by_kind(found: Sequence[Result]) -> str:
+    """Of the rows that have each band: whether it holds them."""
+    stated = [result for result in found if result.row.network_stated]
+    bands = published().error_bands
+    lines = []
+    for kind, band in sorted(bands.items()):
+        own = [result for result in stated if narrowest_known(bands, result.row.kinds) == kind]
+        held = f"{sum(result.is_held(band) for result in own)} of {len(own)}" if own else ""
+        lines.append(
+            (kind, *map(str, (band.systems, band.rows, band.median_points, band.p90_points)), f"{band.relative:.2f}", held)
+        )
+    columns = [
+        "kind",
+        "systems",
+        "rows",
+        "median",
+        "90th percentile",
+        "band / (0.03 + e (1 - e))",
+        "rows of no narrower kind inside",
+    ]
+    return table(columns, lines)
+
+
+def strict_coverage(found: Sequence[Result]) -> str:
+    """The same with bands that the row's own system had no part in."""
+    stated = [result for result in found if result.row.network_stated]
+    held = 0
+    for family in {result.row.family for result in stated}:
+        others = [result for result in stated if result.row.family != family]
+        bands = error_bands([result.row for result in others], [result.held_out for result in others])
+        own = [result for result in stated if result.row.family == family]
+        held += sum(result.is_held(bands[narrowest_known(bands, result.row.kinds)]) for result in own)
+    share = f"{100 * held / len(stated):.0f} %"
+    return f"With bands from the errors of the other systems alone, {held} of {len(stated)} rows ({share}) lie inside."
 
 
 def by_system(found: Sequence[Result]) -> str:

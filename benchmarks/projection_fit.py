@@ -7,11 +7,12 @@ the others alone give: projection_held_out.toml, from which projection_error.py 
 import math
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-from published_scaling import HELD_OUT, Row, read_rows
+from published_scaling import HELD_OUT, Row, error_bands, read_rows
 from scipy.optimize import least_squares
 
 from lbsgd.models import MODELS
@@ -31,7 +32,8 @@ PRIORS = {
     "tcp_gbit": (17.0, 0.4),
     "tcp_share": (0.95, 0.02),  # headers of Ethernet, IP and TCP
     "rdma_share": (0.9, 0.05),
-    "mpi_gbyte": (0.75, 0.4),
+    "copy_gbyte": (6.0, 0.2),  # PCIe 3 x16, not pinned throughout
+    "mpi_gbyte": (2.5, 0.5),
     "gloo_gbyte": (1.8, 0.5),  # several allreduces in flight (the paper, section 4.2)
     "call_us": (60.0, 1.0),
     "bus_us": (6.0, 0.5),  # NCCL's tuning table
@@ -63,32 +65,38 @@ def _constants(logarithms: np.ndarray) -> Constants:
     return Constants(**{name: start * math.exp(spread * value) for (name, (start, spread)), value in pairs})
 
 
-def error_band(rows: Sequence[Row], held_out: dict[str, Constants]) -> dict[str, float]:
-    errors = [100 * abs(row.predict(held_out[row.family]) - row.efficiency) for row in rows]
-    return {
-        "rows": len(rows),
-        "median_points": round(float(np.median(errors)), 1),
-        "p90_points": round(float(np.quantile(errors, 0.9)), 1),
-    }
+def covered(rows: Sequence[Row]) -> dict[str, list[float]]:
+    """Least and greatest values of what the model was fitted on."""
+    networks = [row.cluster.network_gbit for row in rows if row.cells["nodes"] != "1"]
+    on_cpu = [row.cluster.gpus_per_node for row in rows if row.cluster.allreduce == "mpi"]
+    found = {"gpus": [row.gpus for row in rows], "network_gbit": networks, "cpu_sums_gpus_per_node": on_cpu}
+    return {name: [min(values), max(values)] for name, values in found.items()}
 
 
-def write(path: Path, comment: str, tables: dict[str, dict[str, float]]) -> None:
+def write(path: Path, comment: str, tables: dict[str, dict[str, float | list[float]]]) -> None:
     lines = [f"# {comment}"]
     for title, values in tables.items():
-        lines += ["", f"[{title}]", *(f"{name} = {value:.4g}" for name, value in values.items())]
+        lines += ["", f"[{title}]", *(f"{name} = {_toml(value)}" for name, value in values.items())]
     path.write_text("\n".join(lines) + "\n")
+
+
+def _toml(value: float | list[float]) -> str:
+    return f"[{', '.join(map(_toml, value))}]" if isinstance(value, list) else f"{value:.4g}"
 
 
 def main() -> None:
     rows = [row for row in read_rows() if row.network_stated]
-    held_out = {}
-    for family in sorted({row.family for row in rows}):
-        held_out[family] = fit([row for row in rows if row.family != family])
-        print(f"without {family}", flush=True)
+    families = sorted({row.family for row in rows})
+    with ProcessPoolExecutor() as pool:
+        fits = pool.map(fit, [rows, *([row for row in rows if row.family != family] for family in families)])
+        constants, *without = fits
+    held_out = dict(zip(families, without, strict=True))
     written_by = "Written by benchmarks/projection_fit.py from benchmarks/scaling_published.csv"
     tables = {f'"{family}"': asdict(constants) for family, constants in held_out.items()}
     write(HELD_OUT, f"{written_by}: the constants without the rows of each system.", tables)
-    tables = {"constants": asdict(fit(rows)), "error_band": error_band(rows, held_out)}
+    tables = {"constants": asdict(constants), "covered": covered(rows)}
+    bands = error_bands(rows, [row.predict(held_out[row.family]) for row in rows])
+    tables |= {f'error_bands."{kind}"': asdict(band) for kind, band in bands.items()}
     write(CONSTANTS, f"{written_by}; units in calibration.py.", tables)
 
 

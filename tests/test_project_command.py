@@ -35,14 +35,19 @@ def test_json_has_what_other_tools_read():
         assert sum(parts) == pytest.approx(prediction["step_ms"])
         assert prediction["bottleneck"]
     assert report["kind"] == "prediction"
-    assert report["error_band"]["median_points"] < report["error_band"]["p90_points"]
+    for prediction in report["predictions"]:
+        band = report["error_bands"][prediction["error_band"]]
+        assert band["median_points"] < band["p90_points"]
+        low, high = prediction["efficiency_band"]
+        assert low < prediction["efficiency"] < high
     assert any("50 Gbit/s" in assumption for assumption in report["assumptions"])
 
 
 def test_text_says_that_it_is_a_prediction_and_how_far_it_may_be_off():
     text = run("--gpus", "8,64", *CLUSTER, *RESNET50).stdout
     assert text.startswith("PREDICTED, not measured; efficiency against 1 GPU\n")
-    assert "error band: half of" in text
+    assert "error band:\n  nccl inside a node, fused: of " in text
+    assert "\n  nccl over tcp, fused: of " in text
     rows = [line.split() for line in text.splitlines()[2:4]]
     assert [row[0] for row in rows] == ["8", "64"]
 
@@ -64,14 +69,43 @@ def test_no_fusion_pays_a_latency_for_each_gradient():
     assert efficiencies(*many, "--fusion-mb", 0) < efficiencies(*many)
 
 
+def test_gradients_that_come_late_are_hidden_less_than_those_that_come_early():
+    job = ("--gpus", 64, "--network-gbit", 10, "--gradient-mb", 440, "--step-ms", 800)
+    late, typical, early = (efficiencies(*job, *share) for share in (("--last-share", 0.5), (), ("--first-share", 0.5)))
+    assert late < typical < early
+
+
+@pytest.mark.parametrize(
+    ("cluster", "said"),
+    [
+        (
+            ("--gpus", "64", "--allreduce", "mpi", "--network-gbit", "50"),
+            "how 8 ranks share a host's memory: published MPI sums",
+        ),
+        (("--gpus", "64", "--allreduce", "gloo", "--network-gbit", "50"), "gloo over tcp, fused: too few published systems"),
+        (("--gpus", "1024", "--network-gbit", "100", "--transport", "rdma"), "more than 352 GPUs: none were published"),
+        (("--gpus", "64", "--network-gbit", "1"), "a network of 1 Gbit/s: 10 to 1600 were published"),
+    ],
+)
+def test_what_no_published_measurement_tells_is_said(cluster, said):
+    assert any(one.startswith(said) for one in run_json(*cluster, *RESNET50)["unknown"])
+    text = run(*cluster, *RESNET50).stdout
+    assert said in text.split("cannot be told from what was published:")[1]
+
+
+def test_what_was_published_enough_has_nothing_unknown():
+    assert run_json("--gpus", "8,64", *CLUSTER, *RESNET50)["unknown"] == []
+    assert "cannot be told" not in run("--gpus", "8,64", *CLUSTER, *RESNET50).stdout
+
+
 def test_calibration_replaces_the_description(tmp_path):
     file = tmp_path / "eight.json"
     rows = [{"ranks": 8, "bytes": size, "seconds": 1e-4 + size / 1e9} for size in (10**4, 10**6, 10**8)]
     file.write_text(json.dumps({"schema": 1, "rows": rows}))
     calibrated = ("--gpus", 8, "--calibrate", file, "--gradient-mb", 100, "--step-ms", 1000, "--overlap", "none")
-    assert "error band without --calibrate: half of" in run(*calibrated).stdout
+    assert "error band, without --calibrate:" in run(*calibrated).stdout
     report = run_json(*calibrated)
-    assert report["error_band"]["method"].endswith(", not calibrated")
+    assert report["error_band_method"].endswith(", not calibrated")
     # Two messages, each half a cycle behind what was ready before it at most.
     assert report["predictions"][0]["exposed_ms"] == pytest.approx(100 + 2 * 0.1, abs=2.6)
     assert report["predictions"][0]["bottleneck"] == "allreduce as measured"
@@ -102,6 +136,11 @@ def test_wrong_options_leave_with_2(arguments, message):
         (("--gpus", "64", *RESNET50), "64 GPUs at 8 per node need a network"),
         (("--gpus", "8", "--step-ms", "250"), "either --model NAME or --gradient-mb MB"),
         (("--gpus", "8", *RESNET50, "--gradient-mb", "102"), "either --model NAME or --gradient-mb MB"),
+        (("--gpus", "8", *RESNET50, "--last-share", "0.1"), "go with --gradient-mb"),
+        (
+            ("--gpus", "8", "--gradient-mb", "9", "--step-ms", "9", "--first-share", "0.6", "--last-share", "0.6"),
+            "more than the whole",
+        ),
         (("--gpus", "8", "--model", "vgg16", "--step-ms", "250"), "resnet50, .*give --gradient-mb for others"),
     ],
 )

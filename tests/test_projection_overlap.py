@@ -44,10 +44,12 @@ def test_most_of_resnet50_is_ready_early():
     assert sum(size for ready, size in profile if ready < 0.25) > 0.6 * sum(size for _, size in profile)
 
 
-def test_a_generic_network_ends_with_its_last_share():
-    profile = generic_profile(100 * MB, 0.1)
+def test_a_generic_network_begins_and_ends_with_its_shares():
+    profile = generic_profile(100 * MB, 0.5, 0.1)
     assert sum(size for _, size in profile) == pytest.approx(100 * MB)
+    assert profile[0] == (0.0, pytest.approx(50 * MB))
     assert profile[-1] == (1.0, pytest.approx(10 * MB))
+    assert len(profile) == len(generic_profile(100 * MB, 0.0, 0.0)) + 2
 
 
 def test_the_recurrence_by_hand():

@@ -14,7 +14,7 @@ from lbsgd.projection.cluster import Cluster
 from lbsgd.projection.overlap import Fusion
 from lbsgd.projection.prediction import Workload, predict, slowest_of
 
-CONSTANTS, _ = published()
+CONSTANTS = published().constants
 FUSION = Fusion(threshold=64e6, cycle=5e-3)
 RESNET50 = network_profile(describe("resnet50", 1000), 4)
 CLUSTER = Cluster(gpus_per_node=8, network_gbit=50, transport="tcp", intra_node="nvlink", allreduce="nccl")
@@ -35,7 +35,7 @@ def project(gpus, workload=WORKLOAD, cluster=CLUSTER):
 
 
 @pytest.mark.parametrize("transport", ["tcp", "rdma"])
-@pytest.mark.parametrize("gradients", [RESNET50, generic_profile(102.2e6, CONSTANTS.last_share)], ids=["model", "size"])
+@pytest.mark.parametrize("gradients", [RESNET50, generic_profile(102.2e6, 0.0, CONSTANTS.last_share)], ids=["model", "size"])
 def test_the_papers_256_gpus_scale_at_90_percent(gradients, transport):
     """29 h on 8 GPUs and 1 h on 256: 231.9 and 256 ms per step, 90.6 %."""
     workload = replace(WORKLOAD, step=0.2319, baseline_gpus=8, gradients=gradients)
@@ -75,7 +75,7 @@ def test_more_gpus_slower_networks_and_larger_gradients_cost():
     slow = project([64], cluster=replace(CLUSTER, network_gbit=1))[0]
     assert slow.efficiency < 0.2
     assert slow.step.bottleneck == "network (1 Gbit/s)"
-    heavy = replace(WORKLOAD, gradients=generic_profile(1000e6, CONSTANTS.last_share))
+    heavy = replace(WORKLOAD, gradients=generic_profile(1000e6, 0.0, CONSTANTS.last_share))
     assert project([64], heavy)[0].efficiency < efficiencies[2]
 
 

@@ -21,12 +21,25 @@ HOSTILE = "</script><script>document.title='taken'</script><img src=x onerror=al
 VOID = {"meta", "link", "br", "input", "img"}
 PREDICTIONS = {
     "predictions": [
-        {"gpus": 512, "step_ms": 180.0, "efficiency": 0.83, "exposed_ms": 40.0, "bottleneck": "network"},
-        {"gpus": 256, "step_ms": 160.0, "efficiency": 0.86, "exposed_ms": 30.0, "bottleneck": "network"},
+        {
+            "gpus": 512,
+            "step_ms": 180.0,
+            "efficiency": 0.83,
+            "efficiency_band": [0.75, 0.91],
+            "exposed_ms": 40.0,
+            "bottleneck": "network",
+        },
+        {
+            "gpus": 256,
+            "step_ms": 160.0,
+            "efficiency": 0.86,
+            "efficiency_band": [0.79, 0.93],
+            "exposed_ms": 30.0,
+            "bottleneck": "network",
+        },
     ],
     "baseline_gpus": 8,
     "assumptions": ["8 GPUs per node, 50 Gbit/s, tcp", "backward is 66% of a step"],
-    "error_band": {"rows": 70, "median_points": 3.0, "p90_points": 8.0},
 }
 
 
@@ -155,7 +168,7 @@ def test_a_projection_is_told_apart_from_what_was_measured(runs, projection):
     assert "Prediction, not measured" in page.text
     assert "Efficiency is against 8 workers" in page.text
     assert "backward is 66% of a step" in page.text
-    assert "512 prediction 83.0 % ± 8 points" in page.text
+    assert "512 prediction 83.0 % 75 to 91 %" in page.text
     drawn = [attributes["class"] for tag, attributes in page.elements if "prediction" in attributes.get("class", "")]
     assert drawn.count("mark prediction s4") == 2 + 1  # the third in the legend
 

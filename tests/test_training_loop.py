@@ -24,6 +24,7 @@ from lbsgd.training.run import Request, Run
 from lbsgd.training.startup import Startup
 
 from .doubles import alone_world, on_ranks
+from .run_samples import without_times
 
 EPOCH, EPOCHS = 4, 3
 """32 images: 4 iterations of 2 virtual workers with 4 images each."""
@@ -260,17 +261,6 @@ def test_a_profile_has_the_steps_that_were_asked_for(tmp_path):
     train(alone_world(), tmp_path / "run", profile="2:5")
     assert read_run(tmp_path / "run")["profile"] == {"first": 2, "stop": 5, "trace": "profile/trace.json.gz"}
     assert (tmp_path / "run" / "profile" / "trace.json.gz").exists()
-
-
-def without_times(folder: Path) -> dict:
-    """run.json but for what differs between any two runs: when, how fast, in which attempts."""
-    record = read_run(folder)
-    timed = {"id", "attempts", "command", "throughput", "time_split", "environment"}
-    found = {key: value for key, value in record.items() if key not in timed}
-    found["scaling"] = found["scaling"] and {
-        key: value for key, value in found["scaling"].items() if key in ("workers", "baseline_workers", "method")
-    }
-    return found
 
 
 @pytest.mark.parametrize("count", [2, 4, 5])

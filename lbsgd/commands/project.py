@@ -5,24 +5,21 @@ Everything printed is a prediction, and says so: nothing is measured here and no
 
 import json
 import math
-from dataclasses import asdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from lbsgd.commands.options import POSITIVE
-from lbsgd.commands.text_table import aligned
 from lbsgd.errors import UsageError
 from lbsgd.launch.horovod.defaults import CYCLE_MS, FUSION_BYTES
 
 if TYPE_CHECKING:
     from lbsgd.projection.backward import Gradient
-    from lbsgd.projection.calibration import Constants, ErrorBand
+    from lbsgd.projection.calibration import Constants, Covered
     from lbsgd.projection.cluster import Cluster
-    from lbsgd.projection.prediction import Prediction
 
-SCHEMA = "lbsgd.project/1"
 BYTES_PER_VALUE = {"fp32": 4, "fp16": 2}
 
 
@@ -40,6 +37,7 @@ class PositiveNumber(click.FloatRange):
 
 
 RATE = PositiveNumber()
+SHARE = click.FloatRange(0, 1)
 
 
 def parse_gpus(ctx: click.Context, parameter: click.Parameter, text: str) -> list[int]:
@@ -58,6 +56,16 @@ def parse_gpus(ctx: click.Context, parameter: click.Parameter, text: str) -> lis
 @click.option("--step-ms", type=RATE, required=True, help="Measured step time in milliseconds on --baseline-gpus GPUs.")
 @click.option("--model", metavar="NAME", help="Network that gives the sizes and the order of the gradients, such as resnet50.")
 @click.option("--gradient-mb", type=RATE, help="Size of the gradients as sent, in MB (10^6 bytes), instead of --model.")
+@click.option(
+    "--first-share",
+    type=SHARE,
+    help="Part of --gradient-mb that is ready as backward begins, such as a large classifier.  [default: 0]",
+)
+@click.option(
+    "--last-share",
+    type=SHARE,
+    help="Part of --gradient-mb that is ready only when backward ends, such as an embedding.  [default: a typical one]",
+)
 @click.option(
     "--dtype",
     type=click.Choice(list(BYTES_PER_VALUE)),
@@ -119,6 +127,8 @@ def project(
     step_ms: float,
     model: str | None,
     gradient_mb: float | None,
+    first_share: float | None,
+    last_share: float | None,
     dtype: str,
     baseline_gpus: int,
     overlap: str,
@@ -136,14 +146,17 @@ def project(
     \b
       lbsgd project --gpus 8,64,256 --network-gbit 50 --model resnet50 --step-ms 250
     """
+    from lbsgd.commands.project_table import Answer, as_json_object, as_text
     from lbsgd.projection.calibration import published
     from lbsgd.projection.cluster import Cluster
+    from lbsgd.projection.error_band import narrowest_known
     from lbsgd.projection.measured_allreduce import measured_collective, read_measured
     from lbsgd.projection.overlap import Fusion
     from lbsgd.projection.prediction import Workload, predict
 
-    constants, band = published()
-    gradients = _gradients(model, gradient_mb, dtype, constants)
+    known = published()
+    constants = known.constants
+    gradients = _gradients(model, gradient_mb, (first_share, last_share), dtype, constants)
     workload = Workload(
         step=step_ms / 1e3,
         baseline_gpus=baseline_gpus,
@@ -162,21 +175,35 @@ def project(
         *_communication(described, measured, constants),
         *_computation(workload, constants, model, sum(gradient.size for gradient in gradients)),
     ]
-    method = "leave one system out, published measurements" + (", not calibrated" if measured else "")
-    if as_json:
-        click.echo(json.dumps(_as_json(predictions, assumptions, {**asdict(band), "method": method}, baseline_gpus), indent=2))
-    else:
-        click.echo(_text(predictions, assumptions, _band(band, calibrated=bool(measured)), baseline_gpus))
+    wanted = [described.kinds(ranks, fused=fusion_mb > 0) for ranks in gpus]
+    kinds = [narrowest_known(known.error_bands, names) for names in wanted]
+    answer = Answer(
+        baseline_gpus=baseline_gpus,
+        predictions=predictions,
+        kinds=kinds,
+        bands={kind: known.error_bands[kind] for kind in kinds},
+        assumptions=assumptions,
+        unknown=_unknown(described, baseline_gpus, gpus, wanted, kinds, known.covered),
+        calibrated=bool(measured),
+    )
+    click.echo(json.dumps(as_json_object(answer), indent=2) if as_json else as_text(answer))
 
 
-def _gradients(model: str | None, megabytes: float | None, dtype: str, constants: "Constants") -> "list[Gradient]":
+def _gradients(
+    model: str | None, megabytes: float | None, shares: tuple[float | None, float | None], dtype: str, constants: "Constants"
+) -> "list[Gradient]":
     from lbsgd.models import MODELS, describe
     from lbsgd.projection.backward import generic_profile, network_profile
 
     if (model is None) == (megabytes is None):
         raise UsageError("give either --model NAME or --gradient-mb MB: what is sent decides the communication")
     if megabytes is not None:
-        return generic_profile(megabytes * 1e6, constants.last_share)
+        first, last = shares[0] or 0.0, constants.last_share if shares[1] is None else shares[1]
+        if first + last > 1:
+            raise UsageError(f"--first-share {first:g} and --last-share {last:g} are more than the whole")
+        return generic_profile(megabytes * 1e6, first, last)
+    if shares != (None, None):
+        raise UsageError("--first-share and --last-share go with --gradient-mb; the layers of --model are known")
     if model not in MODELS:
         raise UsageError(f"--model {model}: the layers of {', '.join(MODELS)} are known here; give --gradient-mb for others")
     return network_profile(describe(model, 1000), BYTES_PER_VALUE[dtype])
@@ -195,71 +222,49 @@ def _communication(cluster: "Cluster", measured: dict[int, Any] | None, constant
         f"{cluster.transport} reaches {ceiling}",
         f"{cluster.intra_node} {bus:.3g} GB/s in a ring, {constants.bus_share:.0%} of it while backward runs",
     ]
-    if cluster.allreduce != "nccl":
-        host = {"mpi": constants.mpi_gbyte, "gloo": constants.gloo_gbyte}[cluster.allreduce]
-        rates.append(f"{cluster.allreduce} {host:.2g} GB/s through the host")
+    if cluster.allreduce == "mpi":
+        host = f"{constants.mpi_gbyte:.2g} GB/s of sums in a host's memory"
+        shared = f", shared by {cluster.gpus_per_node} ranks" if cluster.gpus_per_node > 1 else ""
+        rates.append(f"{constants.copy_gbyte:.2g} GB/s between a GPU and its host, {host}{shared}")
+    elif cluster.allreduce == "gloo":
+        rates.append(f"{constants.gloo_gbyte:.2g} GB/s through a host's memory")
     return [f"{cluster.gpus_per_node} GPUs per node, {network}, {cluster.intra_node}, {cluster.allreduce}", "; ".join(rates)]
+
+
+def _unknown(
+    cluster: "Cluster",
+    baseline_gpus: int,
+    gpus: Sequence[int],
+    wanted: Sequence[Sequence[str]],
+    kinds: Sequence[str],
+    covered: "Covered",
+) -> list[str]:
+    """What no published measurement tells of such a cluster."""
+    found = dict.fromkeys(
+        f"{names[0]}: too few published systems are of this kind; the band is that of {kind}"
+        for ranks, names, kind in zip(gpus, wanted, kinds, strict=True)
+        if names[0] != kind and ranks != baseline_gpus
+    )
+    if gpus[-1] > covered.gpus[1]:
+        found[f"more than {covered.gpus[1]} GPUs: none were published"] = None
+    low, high = covered.network_gbit
+    if cluster.network_gbit and not low <= cluster.network_gbit <= high:
+        found[f"a network of {cluster.network_gbit:g} Gbit/s: {low:g} to {high:g} were published"] = None
+    low, high = covered.cpu_sums_gpus_per_node
+    if cluster.allreduce == "mpi" and not low <= cluster.gpus_per_node <= high:
+        many = f"{low}" if low == high else f"{low} to {high}"
+        found[f"how {cluster.gpus_per_node} ranks share a host's memory: published MPI sums are of {many} a host"] = None
+    return list(found)
 
 
 def _computation(workload: Any, constants: "Constants", model: str | None, size: float) -> list[str]:
     order = f"{model}'s layers" if model else "a generic network"
     when = "as they become ready, while backward runs" if workload.overlap else "after backward"
-    baseline = _gpus(workload.baseline_gpus)
+    from lbsgd.commands.project_table import gpus_text
+
+    baseline = gpus_text(workload.baseline_gpus)
     return [
         f"{size / 1e6:.4g} MB of gradients in the order of {order}, sent {when}",
         f"backward is {constants.backward_share:.0%} of a step of {workload.step * 1e3:g} ms on {baseline}",
         f"steps of different workers vary by {constants.straggler_spread:.1%}, and each step waits for the slowest",
     ]
-
-
-def _gpus(count: int) -> str:
-    return f"{count} GPU{'s' if count > 1 else ''}"
-
-
-def _band(band: "ErrorBand", *, calibrated: bool) -> str:
-    """The band is of predictions from a description: no published system came with its own allreduce to calibrate with."""
-    of = "error band without --calibrate" if calibrated else "error band"
-    return (
-        f"{of}: half of {band.rows} published measurements were within {band.median_points:g} points of efficiency, nine "
-        f"of ten within {band.p90_points:g}, each predicted without its own system (docs/projection.md)"
-    )
-
-
-def _text(predictions: "list[Prediction]", assumptions: list[str], band: str, baseline_gpus: int) -> str:
-    cells: list[tuple[str, ...]] = [("GPUs", "step ms", "efficiency", "waiting ms", "exposed ms", "bottleneck")]
-    for gpus, step, efficiency in predictions:
-        milliseconds = [f"{seconds * 1e3:.1f}" for seconds in (step.total, step.waiting, step.exposed)]
-        cells.append((f"{gpus}", milliseconds[0], f"{efficiency:.1%}", *milliseconds[1:], step.bottleneck))
-    return "\n".join(
-        [
-            f"PREDICTED, not measured; efficiency against {_gpus(baseline_gpus)}",
-            *aligned(cells, ">>>>><"),
-            "assumed:",
-            *(f"  {assumption}" for assumption in assumptions),
-            band,
-        ]
-    )
-
-
-def _as_json(
-    predictions: "list[Prediction]", assumptions: list[str], band: dict[str, Any], baseline_gpus: int
-) -> dict[str, Any]:
-    return {
-        "schema": SCHEMA,
-        "kind": "prediction",
-        "baseline_gpus": baseline_gpus,
-        "predictions": [
-            {
-                "gpus": gpus,
-                "step_ms": step.total * 1e3,
-                "efficiency": efficiency,
-                "exposed_ms": step.exposed * 1e3,
-                "waiting_ms": step.waiting * 1e3,
-                "compute_ms": step.compute * 1e3,
-                "bottleneck": step.bottleneck,
-            }
-            for gpus, step, efficiency in predictions
-        ],
-        "assumptions": assumptions,
-        "error_band": band,
-    }

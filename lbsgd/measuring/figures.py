@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from lbsgd.measuring.step_parts import PARTS, StepParts
-from lbsgd.record.summary import CONFIDENCE, LEAST_PAIRS, RESAMPLES, bootstrap_interval
+from lbsgd.record.summary import CONFIDENCE, LEAST_PAIRS, RESAMPLES, efficiency_interval
 
 Measurement = dict[str, Any]
 """One round, as lbsgd.measuring.study_ranks gives it."""
@@ -38,7 +38,7 @@ def against_alone(efficiencies: Sequence[float]) -> dict[str, Any] | None:
     """The efficiency of measured steps; None where they are too few, as on one worker."""
     if len(efficiencies) < LEAST_PAIRS:
         return None
-    interval = list(bootstrap_interval(efficiencies, seed=0))
+    interval = list(efficiency_interval(efficiencies, seed=0))
     return {"efficiency": median(efficiencies), "interval": interval, "pairs": len(efficiencies)}
 
 

@@ -33,14 +33,17 @@ def network_profile(network: Network, bytes_per_value: int) -> list[Gradient]:
     return gradients
 
 
-def generic_profile(size: float, last_share: float) -> list[Gradient]:
-    """Gradients of `size` bytes in all of a network of which nothing else is known: many small ones, then one of `last_share`.
+def generic_profile(size: float, first_share: float, last_share: float) -> list[Gradient]:
+    """Gradients of `size` bytes in all of a network of which little is known: one of `first_share`, many small ones, and one of
+    `last_share`.
 
-    The last one stands for an embedding or whatever else piles up at the end of backward.
+    The first stands for a large classifier, whose backward comes first and takes hardly any time; the last for an embedding, or
+    whatever else piles up at the end.
     """
-    piece = size * (1 - last_share) / SLICES
-    early = [Gradient(1 - (1 - index / SLICES) ** (1 / FRONT_LOADING), piece) for index in range(1, SLICES + 1)]
-    return [*early, Gradient(1.0, size * last_share)]
+    piece = size * (1 - first_share - last_share) / SLICES
+    between = [Gradient(1 - (1 - index / SLICES) ** (1 / FRONT_LOADING), piece) for index in range(1, SLICES + 1)]
+    gradients = [Gradient(0.0, size * first_share), *between, Gradient(1.0, size * last_share)]
+    return [gradient for gradient in gradients if gradient.size > 0]
 
 
 def _layers(network: Network) -> list[tuple[int, list[int]]]:

@@ -7,6 +7,8 @@ import tomllib
 from dataclasses import dataclass
 from importlib import resources
 
+from lbsgd.projection.error_band import ErrorBand
+
 
 @dataclass(frozen=True, kw_only=True)
 class Constants:
@@ -20,7 +22,9 @@ class Constants:
     pcie_gbyte, nvlink_gbyte: GB/s that a ring moves over each link inside a node.
     tcp_gbit: ceiling of TCP in Gbit/s, whatever the network.
     tcp_share, rdma_share: part of a network's nominal rate that is reached below that ceiling.
-    mpi_gbyte, gloo_gbyte: GB/s through the host's memory: copies from and to the GPU, and sums on the CPU.
+    copy_gbyte: GB/s of a copy between a GPU and its host's memory, where sums are made on the CPU.
+    mpi_gbyte: GB/s that all ranks of a host sum there together, exchanges between them included.
+    gloo_gbyte: GB/s through the host's memory where several allreduces are in flight: copies and sums of one beside another's.
     call_us: what any allreduce costs; the others: what each of its messages costs, in microseconds.
     """
 
@@ -34,6 +38,7 @@ class Constants:
     tcp_gbit: float
     tcp_share: float
     rdma_share: float
+    copy_gbyte: float
     mpi_gbyte: float
     gloo_gbyte: float
     call_us: float
@@ -44,15 +49,28 @@ class Constants:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ErrorBand:
-    """Absolute errors over published rows, in points of efficiency, each row predicted without its own system's rows."""
+class Covered:
+    """Least and greatest values of the published systems."""
 
-    rows: int
-    median_points: float
-    p90_points: float
+    gpus: tuple[int, int]
+    network_gbit: tuple[float, float]
+    cpu_sums_gpus_per_node: tuple[int, int]
 
 
-def published() -> tuple[Constants, ErrorBand]:
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """error_bands: of each kind of system (Cluster.kinds) of which enough was published."""
+
+    constants: Constants
+    error_bands: dict[str, ErrorBand]
+    covered: Covered
+
+
+def published() -> Published:
     """What constants.toml says."""
     content = tomllib.loads((resources.files(__package__) / "constants.toml").read_text())
-    return Constants(**content["constants"]), ErrorBand(**content["error_band"])
+    return Published(
+        constants=Constants(**content["constants"]),
+        error_bands={kind: ErrorBand(**values) for kind, values in content["error_bands"].items()},
+        covered=Covered(**{name: tuple(ends) for name, ends in content["covered"].items()}),
+    )

@@ -12,6 +12,7 @@ from lbsgd.projection.calibration import Constants
 from lbsgd.projection.collective import Cost, Link, halving_doubling, in_turn, ring, three_phase, tree
 
 LATENCY = "latency"
+ANY_KIND = "any allreduce"
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Cluster:
     """Nodes of equal kind. network_gbit: nominal rate of a node's network, all its cards together; None where it is not known.
 
     transport: "tcp" or "rdma". intra_node: "pcie" or "nvlink". allreduce: "nccl", "mpi" or "gloo"; the latter two sum on the
-    CPU, gloo as the paper's three phases.
+    CPU: mpi those of every rank, gloo, as in the paper's three phases, those of a whole node.
     """
 
     gpus_per_node: int
@@ -54,15 +55,23 @@ class Cluster:
         """
         return Collective(self._costs(constants, ranks, 1.0), self._costs(constants, ranks, constants.bus_share))
 
+    def kinds(self, ranks: int, *, fused: bool) -> list[str]:
+        """What this cluster is called when `ranks` ranks run on it, from the narrowest kind to the widest."""
+        reach = f"over {self.transport}" if ranks > self.gpus_per_node else "inside a node"
+        sums = "sums on the GPUs" if self.allreduce == "nccl" else "sums on the CPU"
+        library = f"{self.allreduce} {reach}"
+        return [f"{library}, {'fused' if fused else 'tensor by tensor'}", library, f"{sums} {reach}", sums, ANY_KIND]
+
     def _costs(self, constants: Constants, ranks: int, bus_share: float) -> tuple[Cost, ...]:
         """The ways open to it. The GPUs' bus is shared with backward; copies to the host and the network are not."""
         local, nodes = min(ranks, self.gpus_per_node), math.ceil(ranks / self.gpus_per_node)
         bus = self._bus(constants, bus_share)
         network = self._network(constants, ranks) if nodes > 1 else bus
         if self.allreduce == "mpi":
-            ways = [halving_doubling(ranks, self._through_host(network, constants.mpi_gbyte, constants, nodes > 1))]
+            between = halving_doubling(nodes, network) if nodes > 1 else Cost(0.0, 0.0, LATENCY)
+            ways = [in_turn([self._sums_of_all_ranks(constants, local, ranks), between])]
         elif self.allreduce == "gloo" and nodes > 1:
-            ways = [three_phase(local, nodes, bus, self._through_host(network, constants.gloo_gbyte, constants, True))]
+            ways = [three_phase(local, nodes, bus, self._through_host(network, constants))]
         elif nodes > 1:
             ways = [ring(local, nodes, bus, network), tree(local, nodes, bus, network)]
         else:
@@ -87,9 +96,15 @@ class Cluster:
         name = "transport (tcp)" if reached == constants.tcp_gbit else f"network ({gbit:g} Gbit/s)"
         return Link(name, constants.tcp_us * 1e-6, reached * 1e9 / 8)
 
-    def _through_host(self, network: Link, gbyte: float, constants: Constants, leaves_node: bool) -> Link:
-        """The network as seen by ranks that sum on the CPU."""
-        host = Link(f"host memory ({self.allreduce})", constants.host_us * 1e-6, gbyte * 1e9)
-        if not leaves_node or host.bandwidth <= network.bandwidth:
-            return host
-        return replace(network, latency=host.latency)
+    def _sums_of_all_ranks(self, constants: Constants, local: int, ranks: int) -> Cost:
+        """What ranks that sum on the CPU spend besides sending, one thing after the other: each copies S from its GPU and back,
+        and sums (p - 1) / p S in the memory that the host's ranks share. Rounds of messages as in halving and doubling."""
+        seconds = 2 / constants.copy_gbyte + local * (ranks - 1) / ranks / constants.mpi_gbyte
+        latency = 2 * math.ceil(math.log2(ranks)) * constants.host_us * 1e-6
+        return Cost(latency, seconds * 1e-9, "host memory (mpi)")
+
+    def _through_host(self, network: Link, constants: Constants) -> Link:
+        """The network as Gloo's one rank a node sees it: with several allreduces in flight (the paper, section 4.2), the slower
+        of the host's memory and the network counts."""
+        host = Link("host memory (gloo)", constants.host_us * 1e-6, constants.gloo_gbyte * 1e9)
+        return host if host.bandwidth <= network.bandwidth else replace(network, latency=host.latency)

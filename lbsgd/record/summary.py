@@ -21,6 +21,9 @@ CONFIDENCE = 0.95
 LEAST_PAIRS = 3
 """Fewer measured steps say nothing about how far they can be trusted."""
 
+RESOLUTION = 0.01
+"""What measured steps are off by, however many there are: half a point to one (benchmarks/LOG.md, 2026-11-28)."""
+
 
 def summarise(content: RunContent, lines: Sequence[Line]) -> RunContent:
     """The parts of run.json that metrics.jsonl tells: throughput, time_split, scaling, final; None where it does not.
@@ -136,7 +139,7 @@ def scaling(steps: Sequence[Line], pairs: Sequence[Line], workers: int, global_b
         cost = sum(longer[line["step"]] - line["step_ms"] for line in pairs if line["step"] in longer)
         result |= {
             "efficiency": median(values),
-            "interval": list(bootstrap_interval(values, seed)),
+            "interval": list(efficiency_interval(values, seed)),
             "baseline_images_per_second": 1000 * global_batch / workers / median(line["compute_ms"] for line in pairs),
             "allreduce_ms": allreduce,
             "hidden": min(1.0, max(0.0, 1 - exposed / allreduce)) if allreduce else None,
@@ -145,11 +148,15 @@ def scaling(steps: Sequence[Line], pairs: Sequence[Line], workers: int, global_b
     return result
 
 
-def bootstrap_interval(values: Sequence[float], seed: int) -> tuple[float, float]:
-    """The 95 % interval of the median of `values`, by drawing as many of them again, with replacement, RESAMPLES times."""
+def efficiency_interval(values: Sequence[float], seed: int) -> tuple[float, float]:
+    """The 95 % interval of the efficiency, which is the median of the pairs' `values`.
+
+    What their differences leave open is found by drawing as many of them again, with replacement, RESAMPLES times;
+    RESOLUTION on either side is what all of them share.
+    """
     drawn = np.random.default_rng(seed).choice(np.asarray(values, np.float64), (RESAMPLES, len(values)))
     low, high = np.quantile(np.median(drawn, axis=1), ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2)).tolist()
-    return low, high
+    return low - RESOLUTION, high + RESOLUTION
 
 
 def final(evaluations: Sequence[Line]) -> Final | None:

@@ -15,20 +15,18 @@ class Predicted(NamedTuple):
     workers: int
     step_ms: float
     efficiency: float
+    efficiency_band: tuple[float, float]
     exposed_ms: float
     bottleneck: str
 
 
 @dataclass(frozen=True)
 class Projection:
-    """points: by number of workers. baseline: workers that efficiency refers to. band: nine of ten predictions are as near.
-
-    band: a share, as efficiency is. assumptions: a sentence each.
-    """
+    """points: by number of workers, each with the band in which nine of ten predictions of its kind lie. baseline: workers that
+    efficiency refers to. assumptions: a sentence each."""
 
     points: Sequence[Predicted]
     baseline: int
-    band: float
     assumptions: Sequence[str]
 
 
@@ -37,12 +35,11 @@ def read_projection(file: Path) -> Projection:
 
     Raises UsageError when the file is something else.
     """
-    keys = ("gpus", "step_ms", "efficiency", "exposed_ms", "bottleneck")
+    keys = ("gpus", "step_ms", "efficiency", "efficiency_band", "exposed_ms", "bottleneck")
     try:
         content = json.loads(file.read_text())
         points = sorted(Predicted(*(one[key] for key in keys)) for one in content["predictions"])
-        band = content["error_band"]["p90_points"] / 100
-        return Projection(points, content["baseline_gpus"], band, tuple(map(str, content["assumptions"])))
+        return Projection(points, content["baseline_gpus"], tuple(map(str, content["assumptions"])))
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UsageError(f"--projection {file} is not what `lbsgd project --json` prints: {error!r}") from error
 
@@ -61,8 +58,8 @@ def projection_section(projection: Projection, id: str) -> Section:
     ]
     said = Text(
         f"Computed by `lbsgd project` from a model of the cluster; nothing here was measured. Efficiency is against "
-        f"{text.workers(projection.baseline)}. Nine of ten published measurements lay within {100 * projection.band:.3g} "
-        "points of what the model says of them; the bars in the chart reach as far."
+        f"{text.workers(projection.baseline)}. The bars in the chart reach as far as nine of ten predictions err of published "
+        "measurements of systems of the same kind."
     )
     table = Table("Predicted sizes", header, tuple(rows), text_columns=2)
     assumed = tuple((one,) for one in projection.assumptions)

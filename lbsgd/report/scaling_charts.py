@@ -84,13 +84,13 @@ def _efficiency(sizes: Sequence[Size], id: str, projection: Projection | None) -
 
 def _prediction(projection: Projection) -> Line:
     points = [Point(point.workers, point.efficiency) for point in projection.points]
-    bands = [0.0 if workers == projection.baseline else projection.band for workers, _ in points]
-    intervals = [(y - band, min(max(y, 1.0), y + band)) for (_, y), band in zip(points, bands, strict=True)]
+    intervals = [(low, min(max(efficiency, 1.0), high)) for _, _, efficiency, (low, high), *_ in projection.points]
     return Line("prediction", points, series=4, look="prediction", marked=True, intervals=intervals)
 
 
 def _predicted_reading(point: Predicted, projection: Projection) -> Reading:
-    spread = "baseline" if point.workers == projection.baseline else f"± {100 * projection.band:.3g} points"
+    low, high = (100 * end for end in point.efficiency_band)
+    spread = "baseline" if point.workers == projection.baseline else f"{low:.0f} to {high:.0f} %"
     cells = (f"{point.workers:,}", "prediction", text.percent(point.efficiency), spread)
     return Reading(point.workers, (point.efficiency,), cells)
 

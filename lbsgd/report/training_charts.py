@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from statistics import median
 from typing import Any
 
-from lbsgd.record.summary import LEAST_PAIRS, bootstrap_interval
+from lbsgd.record.summary import LEAST_PAIRS, efficiency_interval
 from lbsgd.report import text
 from lbsgd.report.axis import Axis, linear_axis, log_axis
 from lbsgd.report.chart import MOST_MARKS, Chart, Line, Reading
@@ -110,7 +110,7 @@ def _efficiency(id: str, pairs: list[Point], epochs: Axis, detail: int) -> Chart
     for count in map(int, chosen):
         values, epoch = [pair.y for pair in pairs[:count]], pairs[count - 1].x
         so_far.append(Point(epoch, median(values)))
-        intervals.append(bootstrap_interval(values, seed=0))
+        intervals.append(efficiency_interval(values, seed=0))
         low, high = intervals[-1]
         cells = (text.number(round(epoch, 3)), text.percent(so_far[-1].y), f"{text.percent(low)} to {text.percent(high)}")
         readings.append(Reading(epoch, (so_far[-1].y,), (*cells, str(count))))

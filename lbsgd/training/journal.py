@@ -11,7 +11,7 @@ from lbsgd.errors import Interrupted, LbsgdError
 from lbsgd.record.loggers import Loggers, open_loggers
 from lbsgd.record.run_content import RunContent, RunStatus
 from lbsgd.record.run_record import RunRecord
-from lbsgd.record.summary import LEAST_PAIRS, bootstrap_interval
+from lbsgd.record.summary import LEAST_PAIRS, efficiency_interval
 from lbsgd.training.evaluation import Evaluation
 from lbsgd.training.meeting import Meeting
 from lbsgd.training.outcome import compare, outcome, results
@@ -77,7 +77,7 @@ class Journal:
         """So far, with its interval; None while too few steps were measured."""
         if len(self._efficiencies) < LEAST_PAIRS:
             return None
-        return median(self._efficiencies), *bootstrap_interval(self._efficiencies, self._run.plan.recipe.seed)
+        return median(self._efficiencies), *efficiency_interval(self._efficiencies, self._run.plan.recipe.seed)
 
     def evaluation(self, position: int, evaluation: Evaluation) -> None:
         epoch = self._run.epoch_at(position)

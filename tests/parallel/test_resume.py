@@ -9,6 +9,8 @@ import pytest
 from lbsgd.record.checkpoint import list_checkpoints, load_checkpoint
 from lbsgd.record.run_record import read_metrics, read_run
 
+from ..run_samples import without_times
+
 END, STOP, AFTER = 30, 13, 5
 EPOCH = 22  # 1442 images / (2 ranks x 32 images)
 
@@ -27,12 +29,15 @@ def train(lbsgd):
 
 @pytest.fixture(scope="module")
 def runs(train, digits, tmp_path_factory) -> Path:
+    return whole_and_parted(train, digits, tmp_path_factory.mktemp("runs"), "torch")
+
+
+def whole_and_parted(train, digits: Path, root: Path, framework: str) -> Path:
     """`whole`: END steps at once. `parted`: stopped after STOP of them, in mid-epoch, and resumed."""
-    root = tmp_path_factory.mktemp("runs")
     begin = ("--recipe", "demo", "--data", digits.name)
-    train(*begin, "--run-dir", root / "whole", "--max-steps", END, cwd=digits.parent)
-    train(*begin, "--run-dir", root / "parted", "--max-steps", STOP, cwd=digits.parent)
-    train("--resume", root / "parted", "--max-steps", END)
+    train(*begin, "--run-dir", root / "whole", "--max-steps", END, framework=framework, cwd=digits.parent)
+    train(*begin, "--run-dir", root / "parted", "--max-steps", STOP, framework=framework, cwd=digits.parent)
+    train("--resume", root / "parted", "--max-steps", END, framework=framework)
     return root
 
 
@@ -62,6 +67,27 @@ def test_it_ends_as_the_run_without_a_stop(runs):
         assert expected.keys() == found.keys()
         for name in expected:
             np.testing.assert_allclose(found[name], expected[name], rtol=1e-5, atol=1e-6, err_msg=name)
+
+
+def close(found: object, expected: object, where: str) -> None:
+    """That two records are equal, their floats to rounding."""
+    if isinstance(expected, dict):
+        assert isinstance(found, dict) and found.keys() == expected.keys(), where
+        for key in expected:
+            close(found[key], expected[key], f"{where}.{key}")
+    elif isinstance(expected, float):
+        assert found == pytest.approx(expected, rel=1e-5), where
+    else:
+        assert found == expected, where
+
+
+@pytest.mark.parametrize("framework", ["torch", "tensorflow"])
+def test_two_attempts_leave_the_record_of_one(runs, train, digits, framework, tmp_path):
+    root = runs if framework == "torch" else whole_and_parted(train, digits, tmp_path, framework)
+    whole, parted = without_times(root / "whole"), without_times(root / "parted")
+    assert whole["status"] == parted["status"] == "done"
+    assert whole["final"]["top1_error"] is not None
+    close(parted, whole, "run.json")
 
 
 def test_the_evaluation_at_the_end_of_the_epoch_is_the_same(runs):
