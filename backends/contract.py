@@ -9,10 +9,11 @@ import os
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from lbsgd.backends.batch_norm import workers_together
 from lbsgd.backends.phases import PhaseClock
 from lbsgd.errors import UsageError
 from lbsgd.models import require_framework
@@ -25,6 +26,9 @@ from lbsgd.ranks.world import World
 class ReplicaSpec:
     """What a backend is built for. `accumulate`: virtual workers on this rank, n = recipe.batch_per_worker images each.
 
+    together: how many of them go through the network in one pass, a divisor of `accumulate`; None: as many as are fast. Each
+    has its own batch norm statistics all the same, and losses are equal to rounding.
+
     channels_last: PyTorch's memory layout of images and weights; TensorFlow has no other.
     compile: "auto", "on" or "off": whether PyTorch compiles the network's parts; "auto" does on a GPU.
     TensorFlow always runs a graph.
@@ -35,9 +39,15 @@ class ReplicaSpec:
     classes: int
     world: World
     accumulate: int = 1
+    together: int | None = None
     channels_last: bool = True
     compile: str = "auto"
     deterministic: bool = False
+
+    def workers_together(self, device: Literal["cpu", "gpu"]) -> int:
+        """`together`, or what is fast on the device."""
+        pixels = self.recipe.batch_per_worker * self.recipe.images.size**2
+        return self.together or workers_together(self.accumulate, pixels, device)
 
     @property
     def threads(self) -> int:

@@ -146,7 +146,7 @@ def cost(repeats: int) -> dict[str, Any]:
         for number in range(repeats):
             of = {}
             for every in ("50", "0") if number % 2 else ("0", "50"):
-                of[every] = train(name, 2, "--efficiency-every", every)
+                of[every] = train(name, 2, "--efficiency-every", every, "--epochs", "40")
             pairs.append([of[every]["throughput"]["images_per_second"] for every in ("50", "0")])
             own.append(of["50"]["scaling"]["cost"])
         raw[name] = pairs

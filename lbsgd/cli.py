@@ -22,6 +22,10 @@ COMMANDS = {
     ),
     "runs": ("lbsgd.commands.runs:runs", "List, show and compare recorded runs."),
     "bench": ("lbsgd.commands.bench:bench", "Measure how training scales over numbers of workers, and what limits it."),
+    "study": (
+        "lbsgd.commands.study:study",
+        "Train a grid of small runs, and write a page about the outcome.",
+    ),
     "project": (
         "lbsgd.commands.project:project",
         "Predict the efficiency of training on a hypothetical cluster.",

@@ -11,7 +11,8 @@ from PIL import Image
 
 from lbsgd.cli import cli
 from lbsgd.data import open_dataset
-from lbsgd.data.demo import IMAGES, write_demo
+from lbsgd.data.demo import write_demo
+from lbsgd.data.digits import IMAGES
 from lbsgd.errors import EnvironmentNotReady, UsageError
 
 
@@ -68,7 +69,7 @@ def test_nothing_is_left_beside_it(demo):
 
 def test_a_folder_with_something_else_is_refused_and_kept(tmp_path):
     (tmp_path / "thesis.txt").write_text("the only copy")
-    with pytest.raises(UsageError, match="not empty and not the demo"):
+    with pytest.raises(UsageError, match="is not empty"):
         write_demo(tmp_path)
     assert contents(tmp_path) == {"thesis.txt": b"the only copy"}
 
@@ -76,7 +77,7 @@ def test_a_folder_with_something_else_is_refused_and_kept(tmp_path):
 def test_a_demo_that_lost_a_file_is_not_taken_for_whole(tmp_path):
     write_demo(tmp_path / "digits")
     next((tmp_path / "digits/val/7").iterdir()).unlink()
-    with pytest.raises(UsageError, match="not empty and not the demo"):
+    with pytest.raises(UsageError, match="is not empty"):
         write_demo(tmp_path / "digits")
 
 

@@ -41,9 +41,13 @@ class TensorFlowBackend(Backend):
         self.asynchronous = self.device != "cpu"
         self.dtype = PRECISIONS[spec.recipe.precision]
         self.network = build_network(spec)
+        self.together = 1
+        if isinstance(self.network, ResidualNetwork):
+            self.together = self.network.groups = spec.workers_together("cpu" if self.device == "cpu" else "gpu")
+        self.passes = spec.accumulate // self.together
         self.velocity = {n: tf.Variable(tf.zeros_like(v), trainable=False) for n, v in self.network.trained.items()}
         self.gradient_sums: dict[str, tf.Variable] = {}
-        if spec.accumulate > 1:
+        if self.passes > 1:
             self.gradient_sums = {n: tf.Variable(tf.zeros_like(v)) for n, v in self.network.trained.items()}
         self.scale = LossScale() if self.dtype == tf.float16 else None
         self._accumulate = tf.function(self._accumulate_step)
@@ -57,26 +61,26 @@ class TensorFlowBackend(Backend):
     def train_step(
         self, images: np.ndarray, labels: np.ndarray, learning_rate: float, clock: PhaseClock | None = None
     ) -> tf.Tensor:
-        count, n = self.spec.accumulate, self.spec.recipe.batch_per_worker
+        images_together = self.together * self.spec.recipe.batch_per_worker
         losses = []
         if clock:
             clock.staged()  # the copy to a GPU is part of the graph
             self._clock = clock
-        for index in range(count):
-            share = slice(index * n, (index + 1) * n)
-            momentum = tf.constant(virtual_momentum(index, count))
+        for index in range(self.passes):
+            share = slice(index * images_together, (index + 1) * images_together)
+            momentum = tf.constant(virtual_momentum(index, self.passes))
             batch = tf.convert_to_tensor(images[share]), tf.convert_to_tensor(labels[share]), momentum
-            if index < count - 1:
+            if index < self.passes - 1:
                 losses.append(self._accumulate(*batch))
             else:
                 losses.append(self._update(*batch, tf.constant(learning_rate, tf.float32), clock is not None))
-        return losses[0] if count == 1 else tf.add_n(losses)
+        return losses[0] if self.passes == 1 else tf.add_n(losses)
 
     def _gradients(self, images: tf.Tensor, labels: tf.Tensor, momentum: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-        """This virtual worker's share of the rank's mean loss and of its (scaled) gradient."""
+        """The share that the virtual workers of this pass have in the rank's mean loss, and in its (scaled) gradient."""
         with tf.GradientTape() as tape:
             logits = self.network.logits(self._pixels(images), training=True, momentum=momentum)
-            loss = tf.reduce_mean(self._cross_entropy(logits, labels)) / self.spec.accumulate
+            loss = tf.reduce_mean(self._cross_entropy(logits, labels)) / self.passes
             objective = self.scale.apply(loss) if self.scale else loss
         gradients = tape.gradient(objective, list(self.network.trained.values()))
         return loss, dict(zip(self.network.trained, gradients, strict=True))
@@ -236,7 +240,7 @@ def build_network(spec: ReplicaSpec) -> ResidualNetwork | LibraryNetwork:
     recipe = spec.recipe
     library = library_model(recipe.model)
     if not library:
-        return ResidualNetwork(describe(recipe.model, spec.classes), recipe.seed)
+        return ResidualNetwork(describe(recipe.model, spec.classes), recipe.seed, recipe.last_gamma)
     if spec.accumulate > 1 or recipe.precision != "fp32":
         raise UsageError("keras: models run in fp32 and without --accumulate; use one of lbsgd's own models for those")
     return LibraryNetwork(library[1], spec.classes, recipe.images.size, recipe.seed)

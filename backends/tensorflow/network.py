@@ -16,12 +16,15 @@ from lbsgd.models.state import Arrays
 class ResidualNetwork:
     """The network's variables by canonical name, and its forward pass."""
 
-    def __init__(self, description: Network, seed: int) -> None:
+    def __init__(self, description: Network, seed: int, last_gamma: float) -> None:
         self.description = description
-        start = {name: from_canonical(array) for name, array in initial_arrays(description, seed).items()}
+        start = {name: from_canonical(array) for name, array in initial_arrays(description, seed, last_gamma).items()}
         self.trained = {name: tf.Variable(start[name]) for name in description.parameters}
         self.decayed = {name for name, parameter in description.parameters.items() if parameter.decays}
         self.buffers = {n: tf.Variable(a, trainable=False) for n, a in start.items() if n not in self.trained}
+
+    groups = 1
+    """Virtual workers that follow one another in a training batch, each with its own batch norm statistics."""
 
     def statistics(self) -> list[tf.Variable]:
         """Batch norm's running means and variances."""
@@ -30,7 +33,7 @@ class ResidualNetwork:
     def logits(self, x: tf.Tensor, training: bool, momentum: tf.Tensor | float) -> tf.Tensor:
         """x: [batch, height, width, 3] in the precision to compute in; returns float32 [batch, classes].
 
-        momentum: the weight of this batch's statistics in the running average.
+        momentum: the weight of this batch's statistics, the mean over its virtual workers, in the running average.
         """
         x = tf.nn.relu(self._unit(x, self.description.stem, training, momentum))
         if self.description.max_pool:  # the input is not negative: padding by zeros is padding by -inf
@@ -62,11 +65,15 @@ class ResidualNetwork:
         mean, variance = self.buffers[f"{name}.running_mean"], self.buffers[f"{name}.running_var"]
         if not training:
             return tf.compat.v1.nn.fused_batch_norm(x, scale, shift, mean, variance, EPSILON, is_training=False)[0]
+        groups = self.groups
+        if groups > 1:  # one worker's channels beside the other workers'
+            x, scale, shift = beside(x, groups), tf.tile(scale, [groups]), tf.tile(shift, [groups])
         x, batch_mean, batch_variance = tf.compat.v1.nn.fused_batch_norm(x, scale, shift, epsilon=EPSILON)
         for running, batch in ((mean, batch_mean), (variance, batch_variance)):
-            running.assign_add(momentum * (batch - running))
-        self.buffers[f"{name}.num_batches_tracked"].assign_add(1)
-        return x
+            of_worker = tf.reshape(batch, [groups, -1])
+            running.assign_add(momentum * (tf.reduce_mean(of_worker, 0) - running))
+        self.buffers[f"{name}.num_batches_tracked"].assign_add(groups)
+        return behind(x, groups) if groups > 1 else x
 
     def to_canonical(self, variables: dict[str, tf.Variable]) -> Arrays:
         """Copies of variables as arrays in canonical layout."""
@@ -75,6 +82,20 @@ class ResidualNetwork:
     def from_canonical(self, arrays: Arrays) -> Arrays:
         """Canonical arrays in this network's layout."""
         return {name: from_canonical(array) for name, array in arrays.items()}
+
+
+def beside(x: tf.Tensor, groups: int) -> tf.Tensor:
+    """[groups * n, h, w, c] as [n, h, w, groups * c]."""
+    count, height, width, channels = x.shape
+    workers = tf.reshape(x, [groups, count // groups, height, width, channels])
+    return tf.reshape(tf.transpose(workers, [1, 2, 3, 0, 4]), [count // groups, height, width, groups * channels])
+
+
+def behind(x: tf.Tensor, groups: int) -> tf.Tensor:
+    """The inverse of `beside`."""
+    count, height, width, channels = x.shape
+    workers = tf.reshape(x, [count, height, width, groups, channels // groups])
+    return tf.reshape(tf.transpose(workers, [3, 0, 1, 2, 4]), [groups * count, height, width, channels // groups])
 
 
 def pad(x: tf.Tensor, edge: int) -> tf.Tensor:

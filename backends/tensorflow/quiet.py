@@ -15,9 +15,14 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 @contextmanager
 def held_stderr() -> Iterator[None]:
-    """Hold back what native code writes to standard error; let it out when the block fails."""
+    """Hold back what native code writes to standard error; let it out when the block fails.
+
+    What Python writes, also other threads, goes where it always does.
+    """
     sys.stderr.flush()
-    kept = os.dup(2)
+    kept, usual = os.dup(2), sys.stderr
+    if usual is sys.__stderr__:
+        sys.stderr = os.fdopen(os.dup(kept), "w", buffering=1, errors="backslashreplace")
     with tempfile.TemporaryFile() as held:
         os.dup2(held.fileno(), 2)
         try:
@@ -30,3 +35,4 @@ def held_stderr() -> Iterator[None]:
         finally:
             os.dup2(kept, 2)
             os.close(kept)
+            sys.stderr = usual

@@ -14,7 +14,7 @@ from lbsgd.backends.contract import Backend, ReplicaSpec
 from lbsgd.backends.phases import PhaseClock
 from lbsgd.backends.torch.allreduce import GradientAllreduce, contiguous_view
 from lbsgd.backends.torch.batch_norm import SharedStatistics
-from lbsgd.backends.torch.device import choose_device, has_fast_bf16, set_up_gpu
+from lbsgd.backends.torch.device import choose_device, has_fast_bf16, kind_of, set_up_gpu
 from lbsgd.backends.torch.library import library_network
 from lbsgd.backends.torch.network import ResidualNetwork
 from lbsgd.backends.torch.optimizer import Optimizer
@@ -48,7 +48,9 @@ class TorchBackend(Backend):
 
         self.network = build_network(spec)
         self.network.to(self.device).to(memory_format=self.memory_format)  # type: ignore[call-overload]  # torch documents it
-        self.statistics = SharedStatistics(self.network, spec.accumulate)
+        self.together = spec.workers_together(kind_of(self.device)) if isinstance(self.network, ResidualNetwork) else 1
+        self.passes = spec.accumulate // self.together
+        self.statistics = SharedStatistics(self.network, self.together, self.passes)
         self.optimizer = Optimizer(self.network, spec)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
         self.allreduce = GradientAllreduce(self.network if spec.world.size > 1 else None)
@@ -64,7 +66,7 @@ class TorchBackend(Backend):
         return "bf16" if has_fast_bf16(choose_device(spec.world)) else "fp32"
 
     def _compile(self) -> None:
-        """Compile what one virtual worker does, in parts: an allreduce can start as soon as its part's backward has ended."""
+        """Compile what a pass does, in parts: an allreduce can start as soon as its part's backward has ended."""
         self.pixels = torch.compile(self._pixels, dynamic=False)
         if isinstance(self.network, ResidualNetwork):
             self.network.compile_parts()
@@ -100,19 +102,19 @@ class TorchBackend(Backend):
 
         overlapped: start each gradient's allreduce as soon as it is there.
         """
-        count, n = self.spec.accumulate, self.spec.recipe.batch_per_worker
+        images = self.together * self.spec.recipe.batch_per_worker
         losses = torch.zeros((), device=self.device)
-        for index in range(count):
-            share = slice(index * n, (index + 1) * n)
-            self.allreduce.armed = overlapped and index == count - 1
+        for index in range(self.passes):
+            share = slice(index * images, (index + 1) * images)
+            self.allreduce.armed = overlapped and index == self.passes - 1
             with self.statistics.turn(index):
-                loss = self._loss(pixels[share], truth[share]) / count
+                loss = self._loss(pixels[share], truth[share]) / self.passes
                 self.scaler.scale(loss).backward()
             losses += loss.detach()
         return losses
 
     def _loss(self, images: Tensor, labels: Tensor) -> Tensor:
-        """The mean over one virtual worker's images."""
+        """The mean over the images of the virtual workers of a pass."""
         logits = self._logits(images)
         return functional.cross_entropy(logits, self._on_device(labels), label_smoothing=self.spec.recipe.label_smoothing)
 
@@ -226,7 +228,7 @@ def build_network(spec: ReplicaSpec) -> nn.Module:
         return library_network(library[1], spec.classes, spec.recipe.seed)
     description = describe(spec.recipe.model, spec.classes)
     network = ResidualNetwork(description)
-    copy_into("model", network.state_dict(), initial_arrays(description, spec.recipe.seed))
+    copy_into("model", network.state_dict(), initial_arrays(description, spec.recipe.seed, spec.recipe.last_gamma))
     return network
 
 

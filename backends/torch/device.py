@@ -1,6 +1,7 @@
 """The device of a rank in PyTorch: its own GPU by its local rank, or the CPU."""
 
 import os
+from typing import Literal
 
 import torch
 
@@ -22,6 +23,11 @@ def choose_device(world: World) -> torch.device:
         )
     torch.cuda.set_device(world.local_rank)
     return torch.device("cuda", world.local_rank)
+
+
+def kind_of(device: torch.device) -> Literal["cpu", "gpu"]:
+    """What sort of device it is."""
+    return "gpu" if device.type == "cuda" else "cpu"
 
 
 def has_fast_bf16(device: torch.device) -> bool:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from lbsgd.backends.torch.batch_norm import GroupedBatchNorm
 from lbsgd.models.network import Block, Network, Unit
 
 
@@ -16,10 +17,10 @@ class Residual(nn.Module):
         self.depth = len(block.units)
         for index, unit in enumerate(block.units, start=1):
             self.add_module(f"conv{index}", convolution(unit))
-            self.add_module(f"bn{index}", nn.BatchNorm2d(unit.outputs))
+            self.add_module(f"bn{index}", GroupedBatchNorm(unit.outputs))
         self.downsample = None
         if block.shortcut:
-            self.downsample = nn.Sequential(convolution(block.shortcut), nn.BatchNorm2d(block.shortcut.outputs))
+            self.downsample = nn.Sequential(convolution(block.shortcut), GroupedBatchNorm(block.shortcut.outputs))
 
     def forward(self, x: Tensor) -> Tensor:
         y = x
@@ -37,7 +38,7 @@ class ResidualNetwork(nn.Module):
     def __init__(self, network: Network) -> None:
         super().__init__()
         self.conv1 = convolution(network.stem)
-        self.bn1 = nn.BatchNorm2d(network.stem.outputs)
+        self.bn1 = GroupedBatchNorm(network.stem.outputs)
         self.pool = nn.MaxPool2d(3, stride=2, padding=1) if network.max_pool else nn.Identity()
         stages: dict[str, list[Block]] = {}
         for block in network.blocks:

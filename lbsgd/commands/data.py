@@ -20,20 +20,28 @@ def data() -> None:
 
 @data.command()
 @FOLDER
+@click.option(
+    "--kind",
+    type=click.Choice(["digits", "glyphs"]),
+    default="digits",
+    show_default=True,
+    help="What to write: real handwritten digits, or letters and figures in many typefaces.",
+)
 @JSON
-def demo(folder: Path, as_json: bool) -> None:
-    """Write a small real data set to DIR: handwritten digits.
+def demo(folder: Path, kind: str, as_json: bool) -> None:
+    """Write a small data set to DIR: handwritten digits, or glyphs.
 
-    These are the 1,797 images of 8 x 8 pixels that come with scikit-learn; nothing is downloaded. A DIR that
-    already holds them is left unchanged.
+    The digits are the 1,797 images of 8 x 8 pixels that come with scikit-learn, the glyphs 21,420 of 12 x 12 pixels, drawn from
+    matplotlib's typefaces. Nothing is downloaded. A DIR that already holds them is left unchanged.
     """
-    from lbsgd.data.demo import CLASSES, IMAGES, write_demo
+    from lbsgd.data.demo import DEMOS, write_demo
 
-    created = write_demo(folder)
-    train, validation = IMAGES
-    facts = {"folder": str(folder), "created": created, "train": train, "validation": validation, "classes": len(CLASSES)}
+    created = write_demo(folder, kind)
+    train, validation = DEMOS[kind].images
+    classes = len(DEMOS[kind].classes)
+    facts = {"folder": str(folder), "created": created, "train": train, "validation": validation, "classes": classes}
     verb = "wrote" if created else "is there already:"
-    text = f"{folder}: {verb} {train} images to train on, {validation} to validate, {len(CLASSES)} classes"
+    text = f"{folder}: {verb} {train} images to train on, {validation} to validate, {classes} classes"
     _report(facts, text, as_json)
 
 

@@ -5,17 +5,15 @@ same versions of OpenCV and libjpeg-turbo.
 """
 
 import os
-import shutil
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
 
 import cv2
 
+from lbsgd.data.new_folder import new_folder
 from lbsgd.data.photo import SPLITS, photo
-from lbsgd.errors import EnvironmentNotReady, UsageError
+from lbsgd.errors import UsageError
 
 
 def write_photos(folder: Path, *, train: int, val: int, classes: int, seed: int = 0, threads: int | None = None) -> None:
@@ -26,16 +24,8 @@ def write_photos(folder: Path, *, train: int, val: int, classes: int, seed: int 
     be written to.
     """
     _require_classes(train, val, classes)
-    folder = folder.resolve()
-    try:
-        if folder.exists() and any(folder.iterdir()):
-            raise UsageError(f"{str(folder)!r} is not empty; name a new or an empty folder")
-        with _whole_or_nothing(folder) as partial:
-            _write(partial, {"train": train, "val": val}, classes, seed, threads or len(os.sched_getaffinity(0)))
-    except OSError as error:
-        raise EnvironmentNotReady(
-            f"cannot write {str(folder)!r}: {error.strerror}; name a folder below one you may write to"
-        ) from error
+    with new_folder(folder) as partial:
+        _write(partial, {"train": train, "val": val}, classes, seed, threads or len(os.sched_getaffinity(0)))
 
 
 def _require_classes(train: int, val: int, classes: int) -> None:
@@ -44,18 +34,6 @@ def _require_classes(train: int, val: int, classes: int) -> None:
             f"{train} training and {val} validation images cannot be dealt to {classes} classes; "
             f"a data set needs 2 classes or more, and an image of each in both parts"
         )
-
-
-@contextmanager
-def _whole_or_nothing(folder: Path) -> Iterator[Path]:
-    """A new folder that takes the place of `folder` at the end, or goes away when something fails."""
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-    partial.mkdir(parents=True)
-    try:
-        yield partial
-        partial.replace(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _write(folder: Path, counts: dict[str, int], classes: int, seed: int, threads: int) -> None:

@@ -14,7 +14,7 @@ IMAGENET_BLOCKS = {
     "resnet152": (3, 8, 36, 3),
 }
 BOTTLENECKED = {"resnet50", "resnet101", "resnet152"}
-SMALL_BLOCKS = {"resnet20": 3, "resnet56": 9}
+SMALL_BLOCKS = {"resnet8": 1, "resnet20": 3, "resnet56": 9}
 
 
 def imagenet_resnet(name: str, classes: int) -> Network:

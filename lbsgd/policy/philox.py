@@ -21,6 +21,7 @@ class Purpose(IntEnum):
     SYNTHETIC = 2
     SUBSTITUTE = 3
     PHOTO = 4
+    GLYPH = 5
 
 
 def words(count: int, purpose: Purpose, *, seed: int, epoch: int = 0, sample: int = 0) -> np.ndarray:

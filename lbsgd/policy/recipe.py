@@ -128,6 +128,7 @@ class Recipe(RecipeSection):
     batch_per_worker: images whose batch norm statistics are taken together, the paper's n.
     precision: what the network computes in; weights, gradients and updates are float32 in all of them. "auto" is bf16 where
     every rank's device has it in hardware, else fp32.
+    last_gamma: what the scale of each residual block's last batch norm starts with (paper, section 5.1 and table 2b).
     model: a name of lbsgd.models, or "timm:NAME" (torch) or "keras:NAME" (tensorflow).
     """
 
@@ -138,6 +139,7 @@ class Recipe(RecipeSection):
     seed: int = Field(0, ge=0, lt=2**63)
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     label_smoothing: float = Field(0.0, ge=0, lt=1)
+    last_gamma: float = Field(0.0, ge=0, le=1)
     optimizer: Optimizer = Optimizer()
     learning_rate: LearningRate = LearningRate()
     warmup: Warmup = Warmup()

@@ -61,16 +61,21 @@ class SyncPoint:
         self._world, self._signals, self._bad_samples = world, signals, bad_samples
         self._pairing = Pairing()
         self._steps: list[Step] = []
+        self._counted: list[bool] = []
         self._taken = 0
+        self._any_measured = False
         self._recent: deque[float] = deque(maxlen=RECENT_STEPS)
         self._interval = 1
 
     def add(self, step: Step) -> None:
-        """Note a finished step."""
+        """Note a finished step. What is made in it, such as a measured step's graphs, is no part of the run's pace."""
         self._taken += 1
+        makes_graphs = self._taken <= SETTLING_STEPS or (step.phases is not None and not self._any_measured)
+        self._any_measured |= step.phases is not None
         self._steps.append(step)
+        self._counted.append(not makes_graphs)
         self._pairing.add(step)
-        if self._taken > SETTLING_STEPS:
+        if not makes_graphs:
             self._recent.append(step.seconds)
 
     @property
@@ -101,8 +106,8 @@ class SyncPoint:
     def _values_of(self, steps: list[Step]) -> np.ndarray:
         """The losses, then each of the three times, as Meeting has them: float64 [4 * steps]."""
         values = np.array([(one.loss, one.seconds, one.data_seconds, one.other_seconds) for one in steps], np.float64)
-        settling = max(0, SETTLING_STEPS - (self._taken - len(steps)))
-        values[:settling, 1:] = np.nan
+        values[np.logical_not(self._counted), 1:] = np.nan
+        self._counted.clear()
         return values.T.reshape(-1)
 
 

@@ -23,9 +23,9 @@ images = random.integers(0, 256, (16, 8, 8, 3), dtype=np.uint8)
 labels = random.integers(0, 10, 16)
 
 
-def backend_for(*overrides, accumulate=2, classes=10, channels_last=True, compile="auto"):
+def backend_for(*overrides, accumulate=2, classes=10, together=None, channels_last=True, compile="auto"):
     recipe = load_recipe("demo", ["batch_per_worker=8", *overrides])
-    options = {"accumulate": accumulate, "channels_last": channels_last, "compile": compile}
+    options = {"accumulate": accumulate, "together": together, "channels_last": channels_last, "compile": compile}
     spec = ReplicaSpec(recipe=recipe, classes=classes, world=world, **options)
     backend = load(framework, spec)
     backend.broadcast()
@@ -38,6 +38,14 @@ def steps(backend, count, *, measured=False):
         clock = PhaseClock(world.barrier) if measured else None
         losses.append(backend.loss_value(backend.train_step(images, labels, 0.05, clock)))
     return losses
+
+
+def train_in_passes(**options):
+    """Losses of eight steps, and the sums of all that the replica then holds, by name."""
+    backend = backend_for("batch_per_worker=4", accumulate=4, **options)
+    losses = steps(backend, 8)
+    state = backend.export_state()
+    return losses, {name: float(np.sum(array, dtype=np.float64)) for name, array in (state.model | state.velocity).items()}
 
 
 def replicas_equal(backend):
@@ -88,6 +96,8 @@ halves = [backend.evaluate(np.roll(images, -8 * i, 0), np.roll(labels, -8 * i), 
 report["valid_only"] = wrong_all == sum(w for w, _ in halves) and bool(
     np.isclose(loss_all, sum(x for _, x in halves), rtol=1e-5)
 )
+
+report["passes"] = {together: train_in_passes(together=together) for together in (1, 2, 4)}
 
 try:
     backend_for(classes=7).import_state(state)

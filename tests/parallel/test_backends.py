@@ -66,6 +66,17 @@ def test_a_broadcast_unites_replicas_that_differ(reports, framework):
     assert reports(framework)["together_again"]
 
 
+@pytest.mark.parametrize("together", ["2", "4"])
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_virtual_workers_in_one_pass_train_as_one_after_the_other(reports, framework, together):
+    """Each has batch norm statistics of its own: losses, weights, velocity and running averages are equal to rounding."""
+    passes = reports(framework)["passes"]
+    (losses, state), (expected_losses, expected) = passes[together], passes["1"]
+    assert losses == pytest.approx(expected_losses, rel=1e-4)
+    for name, total in expected.items():
+        assert state[name] == pytest.approx(total, rel=1e-3, abs=2e-3), name
+
+
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_evaluation_counts_valid_images_only(reports, framework):
     assert reports(framework)["valid_only"]
