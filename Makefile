@@ -8,7 +8,7 @@ export PATH := $(abspath $(VENV))/bin:$(PATH)
 TYPED := build/typed
 PIP_INSTALL := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: setup developer train test test-fast test-slow test-cluster image-check gpu-kit gpu-rehearsal lint format benchmark clean
+.PHONY: setup developer train test test-fast test-slow test-cluster image-check gpu-kit gpu-rehearsal lint format evidence evidence-check benchmark clean
 .DEFAULT_GOAL := setup
 
 setup: $(VENV)/.ready
@@ -76,6 +76,14 @@ format: developer
 	ruff check --fix .
 	ruff format .
 
+# The paper's tables at a size that two cores can train, and whether the page about them says what the results say.
+evidence: setup
+	lbsgd data demo --kind glyphs glyphs
+	lbsgd study benchmarks/evidence.toml --data glyphs --results benchmarks/results/evidence.json --page docs/evidence.md
+
+evidence-check: setup
+	lbsgd study benchmarks/evidence.toml --check --results benchmarks/results/evidence.json --page docs/evidence.md
+
 benchmark: setup
 	for framework in torch tensorflow; do for ranks in 1 2; do for precision in fp32 best; do \
 	    python benchmarks/train_step.py --framework $$framework --np $$ranks --precision $$precision \
@@ -84,4 +92,4 @@ benchmark: setup
 	python benchmarks/train_step_table.py
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info demo-data
+	rm -rf $(VENV) build dist *.egg-info demo-data glyphs

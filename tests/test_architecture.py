@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 ROOMS = (
     "errors", "models", "policy", "record", "ranks", "data", "launch", "backends", "measuring", "profiling", "training",
-    "projection", "report", "doctor", "commands", "cli",
+    "experiments", "projection", "report", "doctor", "commands", "cli",
 )  # fmt: skip
 """From the ground up: a room imports from those before it."""
 

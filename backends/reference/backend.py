@@ -62,11 +62,28 @@ class ReferenceBackend(Backend):
     def _update(self, gradient: Arrays, learning_rate: float) -> None:
         """Eq. 9, u = m u + g and w = w - eta u, with Nesterov's look-ahead; weight decay is added after aggregation."""
         settings = self.spec.recipe.optimizer
+        if settings.kind == "lars":
+            self._update_by_lars(gradient, learning_rate)
+            return
         for name, weight in self.network.parameters.items():
             decay = 0.0 if name.startswith("bn.") else settings.weight_decay
             g = gradient[name] + decay * weight
             u = self.velocity[name] = settings.momentum * self.velocity[name] + g
             weight -= learning_rate * (g + settings.momentum * u if settings.nesterov else u)
+
+    def _update_by_lars(self, gradient: Arrays, learning_rate: float) -> None:
+        """v = m v + eta trust (g + lambda w) and w = w - v; trust is 1, and lambda 0, for what is no weight matrix."""
+        settings = self.spec.recipe.optimizer
+        for name, weight in self.network.parameters.items():
+            g, trust = gradient[name], 1.0
+            if weight.ndim > 1:
+                of_weight, of_gradient = float(np.linalg.norm(weight)), float(np.linalg.norm(g))
+                if of_weight > 0 and of_gradient > 0:
+                    decayed = of_gradient + settings.weight_decay * of_weight + settings.epsilon
+                    trust = settings.trust * of_weight / decayed
+                g = g + settings.weight_decay * weight
+            self.velocity[name] = settings.momentum * self.velocity[name] + learning_rate * trust * g
+            weight -= self.velocity[name]
 
     def _pixels(self, images: np.ndarray) -> np.ndarray:
         settings = self.spec.recipe.images

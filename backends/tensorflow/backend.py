@@ -13,6 +13,7 @@ from lbsgd.backends.contract import Backend, ReplicaSpec
 from lbsgd.backends.phases import PhaseClock
 from lbsgd.backends.tensorflow.allreduce import average_gradients, average_variables, broadcast_variables
 from lbsgd.backends.tensorflow.device import choose_device, has_fast_bf16
+from lbsgd.backends.tensorflow.lars import lars_update
 from lbsgd.backends.tensorflow.library import LibraryNetwork
 from lbsgd.backends.tensorflow.loss_scale import LossScale
 from lbsgd.backends.tensorflow.network import ResidualNetwork
@@ -132,6 +133,10 @@ class TensorFlowBackend(Backend):
         settings = self.spec.recipe.optimizer
         for name, variable in self.network.trained.items():
             gradient = gradients[name]
+            if settings.kind == "lars":
+                adapted = name in self.network.adapted
+                lars_update(variable, self.velocity[name], gradient, learning_rate, settings, adapted=adapted)
+                continue
             if name in self.network.decayed:
                 gradient += settings.weight_decay * variable
             tf.raw_ops.ResourceApplyMomentum(

@@ -27,6 +27,7 @@ class LibraryNetwork:
         self.model = factory(weights=None, classes=classes, input_shape=(size, size, 3), classifier_activation=None)
         self.trained = {v.path: v.value for v in self.model.trainable_variables}
         self.decayed = {path for path in self.trained if path.rpartition("/")[2] not in PREFIXES}
+        self.adapted = {path for path, variable in self.trained.items() if variable.shape.rank > 1}
         self.buffers = {v.path: v.value for v in self.model.non_trainable_variables}
 
     def statistics(self) -> list[tf.Variable]:

@@ -21,6 +21,7 @@ class ResidualNetwork:
         start = {name: from_canonical(array) for name, array in initial_arrays(description, seed, last_gamma).items()}
         self.trained = {name: tf.Variable(start[name]) for name in description.parameters}
         self.decayed = {name for name, parameter in description.parameters.items() if parameter.decays}
+        self.adapted = {name for name, parameter in description.parameters.items() if parameter.adapts}
         self.buffers = {n: tf.Variable(a, trainable=False) for n, a in start.items() if n not in self.trained}
 
     groups = 1

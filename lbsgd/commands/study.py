@@ -37,7 +37,7 @@ def study(
 ) -> None:
     """Train a grid of small runs, and write a page about the outcome.
 
-    FILE describes the grid in TOML (docs/studies.md). Every run is an `lbsgd train` of its own, and each cell has several seeds.
+    FILE describes the grid in TOML (docs/studies.md). Each run is an `lbsgd train` of its own, and each cell has several seeds.
     A study that was stopped resumes. A run that diverges is a result.
 
     \b

@@ -30,6 +30,11 @@ class Parameter:
         """Weight decay applies to everything but batch norm's gamma and beta (paper, section 5.1)."""
         return "batch norm" not in self.role
 
+    @property
+    def adapts(self) -> bool:
+        """LARS adapts the rate of, and decays, weights alone: neither gamma and beta nor biases (MLPerf's reference)."""
+        return self.role in ("convolution", "linear")
+
 
 @dataclass(frozen=True)
 class Unit:

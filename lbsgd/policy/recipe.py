@@ -58,16 +58,31 @@ class RecipeSection(BaseModel):
 
 
 class Optimizer(RecipeSection):
-    """Minibatch SGD with momentum. Weight decay spares batch norm's gamma and beta (paper, section 5.1)."""
+    """Minibatch SGD with momentum.
 
+    kind: "sgd" is the paper's; weight decay spares batch norm's gamma and beta (section 5.1). "lars" adapts the rate of each
+    layer to the norms of its weights and its gradient (You, Gitman and Ginsburg 2017), as MLPerf's reference does: the rate is
+    inside of the velocity; gamma, beta and biases are neither adapted nor decayed.
+    trust, epsilon: of lars, trust |w| / (|g| + weight_decay |w| + epsilon).
+    """
+
+    kind: Literal["sgd", "lars"] = "sgd"
     momentum: float = Field(0.9, ge=0, lt=1)
     nesterov: bool = True
     weight_decay: float = Field(1e-4, ge=0)
+    trust: Positive = 0.001
+    epsilon: float = Field(0.0, ge=0)
 
     @model_validator(mode="after")
     def _nesterov_has_momentum(self) -> Self:
         if self.nesterov and self.momentum == 0:
             raise ValueError("nesterov = true should come with a momentum above 0; set optimizer.nesterov=false")
+        return self
+
+    @model_validator(mode="after")
+    def _lars_has_plain_momentum(self) -> Self:
+        if self.kind == "lars" and self.nesterov:
+            raise ValueError('kind = "lars" should come with plain momentum; set optimizer.nesterov=false')
         return self
 
 

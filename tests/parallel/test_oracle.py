@@ -1,4 +1,4 @@
-"""Two steps of each backend against the paper's update in float64 numpy.
+"""Two steps of each backend against the paper's update, and LARS's, in float64 numpy.
 
 The oracle: u = m u + (1 / kn) sum of gradients + lambda w (not for batch norm), w = w - eta (that + m u, Nesterov), the rate
 outside of u (eq. 9). Its gradients are float64 ones of each virtual worker alone, its own statistics in batch norm.
@@ -40,12 +40,23 @@ def problem():
     velocity = {n: random.normal(0, 0.01, p.shape).astype(np.float32) for n, p in network.parameters.items()}
     images = random.integers(0, 256, (len(RATES), WORKERS * BATCH, 8, 8, 3), dtype=np.uint8)
     labels = random.integers(0, CLASSES, (len(RATES), WORKERS * BATCH))
-    return network, model, velocity, images, labels, load_recipe("demo", OVERRIDES)
+    return network, model, velocity, images, labels
+
+
+RECIPES = {
+    "sgd": load_recipe("demo", OVERRIDES),
+    "lars": load_recipe("demo", [*OVERRIDES, "optimizer.nesterov=false", "optimizer.kind=lars", "optimizer.trust=0.02"]),
+}
+
+
+@pytest.fixture(scope="module", params=RECIPES)
+def recipe(request):
+    return RECIPES[request.param]
 
 
 @pytest.fixture(scope="module")
-def expected(problem):
-    network, model, velocity, images, labels, recipe = problem
+def expected(problem, recipe):
+    network, model, velocity, images, labels = problem
     weights = {name: model[name].astype(np.float64) for name in network.parameters}
     u = {name: array.astype(np.float64) for name, array in velocity.items()}
     buffers = {name: array for name, array in model.items() if name not in weights}
@@ -60,10 +71,25 @@ def expected(problem):
                 total[name] += gradient
         buffers = {name: np.mean([s[name] for s in statistics], axis=0) for name in buffers}
         for name, w in weights.items():
+            if recipe.optimizer.kind == "lars":
+                u[name], weights[name] = lars(w, u[name], total[name] / (WORKERS * BATCH), rate, recipe.optimizer)
+                continue
             g = total[name] / (WORKERS * BATCH) + (decay * w if network.parameters[name].decays else 0)
             u[name] = m * u[name] + g
             weights[name] = w - rate * (g + m * u[name])
     return weights, u, buffers
+
+
+def lars(w, v, g, rate, settings):
+    """MLPerf's form of You et al.: the rate inside of the velocity; vectors, which are gamma, beta and bias, not adapted."""
+    if w.ndim > 1:
+        norm = np.sqrt((w**2).sum())
+        g, rate = (
+            g + settings.weight_decay * w,
+            rate * settings.trust * norm / (np.sqrt((g**2).sum()) + settings.weight_decay * norm),
+        )
+    v = settings.momentum * v + rate * g
+    return v, w - v
 
 
 def summed_gradients(network, weights, buffers, images, labels, recipe):
@@ -80,8 +106,8 @@ def summed_gradients(network, weights, buffers, images, labels, recipe):
 
 @pytest.mark.parametrize("ranks", [1, 2])
 @pytest.mark.parametrize("framework", ["torch", "tensorflow"])
-def test_two_steps_equal_the_papers_update(problem, expected, framework, ranks, tmp_path):
-    _, model, velocity, images, labels, recipe = problem
+def test_two_steps_equal_the_update(problem, recipe, expected, framework, ranks, tmp_path):
+    _, model, velocity, images, labels = problem
     start = {f"model/{n}": a for n, a in model.items()} | {f"velocity/{n}": a for n, a in velocity.items()}
     np.savez(tmp_path / "start.npz", **start)
     np.savez(tmp_path / "batches.npz", images=images, labels=labels, rates=np.array(RATES))
