@@ -16,6 +16,7 @@ COMMANDS = {
         "lbsgd.commands.plan:plan",
         "Show what a run would do: every derived number, the rule behind it, and warnings.",
     ),
+    "recipe": ("lbsgd.commands.recipe:recipe", "List, show, compare and begin recipes."),
     "report": (
         "lbsgd.commands.report:report",
         "Write one HTML page about a run, a scaling study or a folder of them.",

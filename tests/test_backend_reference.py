@@ -151,6 +151,23 @@ def test_weight_decay_is_not_for_batch_norm():
     assert same == {"bn.weight", "bn.bias", "bn.running_mean", "bn.running_var", "fc.bias"}  # the bias is 0 at first
 
 
+@pytest.mark.parametrize("scale", [1.0, 0.01])
+def test_lars_moves_each_layer_by_a_share_of_its_own_norm(scale):
+    """Without momentum and decay, |w' - w| = rate x trust x |w|, however large the gradient is; a vector moves by its own."""
+    overrides = ("optimizer.nesterov=false", "optimizer.kind=lars", "optimizer.momentum=0", "optimizer.weight_decay=0")
+    backend = backend_on(alone_world(), MODELS[1], 1, CLASSES, *overrides, "optimizer.trust=0.01")
+    images, labels = images_of(range(N))
+    backend.network.parameters["fc.weight"] *= scale
+    before = backend.export_state().model
+    gradient = backend.network.loss_and_gradient(backend._pixels(images), backend._targets(labels), 0.0)[1]
+    backend.train_step(images, labels, 0.5)
+    after = backend.export_state().model
+    for name in backend.network.parameters:
+        moved = np.linalg.norm(after[name] - before[name])
+        share = 0.01 * np.linalg.norm(before[name]) if before[name].ndim > 1 else np.linalg.norm(gradient[name])
+        assert moved == pytest.approx(0.5 * share), name
+
+
 def test_a_state_of_another_model_is_refused():
     backend = backend_on(alone_world())
     with pytest.raises(CheckpointError, match=r"fc.weight has shape \[3, 16\], here \[7, 16\]"):

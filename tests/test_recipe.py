@@ -140,8 +140,8 @@ def test_a_wrong_file_is_explained_in_one_line(recipe_file):
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("goyal2071", "no recipe 'goyal2071'; did you mean 'goyal2017'? presets: demo, goyal2017"),
-        ("xyz", "no recipe 'xyz'; presets: demo, goyal2017"),
+        ("goyal2071", "no recipe 'goyal2071'; did you mean 'goyal2017'? presets: demo, glyphs, goyal2017"),
+        ("xyz", "no recipe 'xyz'; presets: demo, glyphs, goyal2017"),
         ("/nowhere/mine.toml", "recipe /nowhere/mine.toml: No such file"),
     ],
 )
@@ -158,3 +158,59 @@ def test_an_unreadable_file_is_explained(tmp_path, content):
     with pytest.raises(UsageError, match="mine.toml: ") as raised:
         load_recipe(str(path))
     assert "\n" not in str(raised.value)
+
+
+def test_a_file_says_only_what_differs_from_the_recipe_that_it_extends(tmp_path):
+    (tmp_path / "base.toml").write_text('extends = "goyal2017"\nname = "base"\nepochs = 50\n[optimizer]\nmomentum = 0.8\n')
+    (tmp_path / "mine.toml").write_text('extends = "base.toml"\nname = "mine"\n[optimizer]\nweight_decay = 0.0\n')
+    mine, original = load_recipe(str(tmp_path / "mine.toml")), load_recipe("goyal2017")
+    assert (mine.name, mine.epochs) == ("mine", 50)
+    assert (mine.optimizer.momentum, mine.optimizer.weight_decay, mine.optimizer.nesterov) == (0.8, 0.0, True)
+    assert (mine.images, mine.decay, mine.learning_rate) == (original.images, original.decay, original.learning_rate)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('extends = "mine.toml"', "extends itself"),
+        ('extends = "other.toml"', "extends itself: .*mine.toml extends .*other.toml extends .*mine.toml"),
+        ('extends = "goyal2071"', "no recipe .*goyal2071"),
+        ("extends = 1", "extends = 1: should be a preset's name or the path"),
+        ('extends = "goyal2017"\n[optimiser]\nmomentum = 0.5', "unknown key 'optimiser'"),
+        ('extends = "goyal2017"\noptimizer = 3', "optimizer = 3: should be a table of keys"),
+    ],
+)
+def test_what_cannot_be_extended_is_told_in_one_line(recipe_file, text, message):
+    path = recipe_file(f"{text}\n")
+    from pathlib import Path
+
+    Path(path).with_name("other.toml").write_text('extends = "mine.toml"')
+    with pytest.raises(UsageError, match=message) as error:
+        load_recipe(path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "batch", "values"),
+    [
+        ("lars-mlperf-4k", 4096, {0: 0.0, 2 * 313: 4.0, 5 * 313: 10.0}),
+        ("lars-mlperf-8k", 8192, {0: 0.0, 5 * 157: 17.0}),
+        ("lars-mlperf-32k", 32768, {0: 0.0, 8 * 40: 10.6, 16 * 40: 21.2}),
+        ("nvidia-resnet50", 256, {0: 0.0, 5 * 5005: 0.256}),
+        ("nvidia-resnet50", 2048, {0: 0.0, 5 * 626: 2.048}),
+        ("goyal2017-resnet101", 8192, {0: 0.1, 5 * 157: 3.2}),
+    ],
+)
+def test_published_rates_are_reached(name, batch, values):
+    """MLPerf's and NVIDIA's warm up from 0, the paper's from its reference rate."""
+    from lbsgd.policy.schedule import build_schedule
+
+    schedule = build_schedule(load_recipe(name), global_batch=batch, iterations_per_epoch=-(-1281167 // batch))
+    for iteration, rate in values.items():
+        assert schedule.lr(iteration) == pytest.approx(rate, rel=1e-6), iteration
+    assert schedule.lr(schedule.total_iterations - 1) < 0.01 * schedule.peak_lr
+
+
+def test_lars_has_no_look_ahead():
+    with pytest.raises(UsageError, match="should come with plain momentum; set optimizer.nesterov=false"):
+        load_recipe("goyal2017", ["optimizer.kind=lars"])

@@ -15,14 +15,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 @contextmanager
 def held_stderr() -> Iterator[None]:
-    """Hold back what native code writes to standard error; let it out when the block fails.
-
-    What Python writes, also other threads, goes where it always does.
-    """
+    """Hold back what native code writes to standard error; let it out when the block fails."""
     sys.stderr.flush()
-    kept, usual = os.dup(2), sys.stderr
-    if usual is sys.__stderr__:
-        sys.stderr = os.fdopen(os.dup(kept), "w", buffering=1, errors="backslashreplace")
+    kept = os.dup(2)
     with tempfile.TemporaryFile() as held:
         os.dup2(held.fileno(), 2)
         try:
@@ -35,4 +30,3 @@ def held_stderr() -> Iterator[None]:
         finally:
             os.dup2(kept, 2)
             os.close(kept)
-            sys.stderr = usual

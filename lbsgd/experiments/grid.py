@@ -90,11 +90,12 @@ class Job:
 
     @property
     def id(self) -> str:
-        """The same for the same run, whatever part of whatever study it belongs to."""
+        """The same for the same run, whatever part of whatever study it belongs to. A key that recipes get later, with a
+        default that leaves all as it was, does not change it."""
         said = {
             "framework": self.cell.framework,
             "global_batch": self.cell.global_batch,
-            "recipe": self.recipe.model_dump(mode="json", exclude={"name"}),
+            "recipe": self.recipe.model_dump(mode="json", exclude={"name"}, exclude_defaults=True),
         }
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:12]
 

@@ -195,8 +195,8 @@ def _warmup_row(plan: Plan) -> Reason:
         below = f"a global batch of {plan.global_batch} is not above {plan.recipe.learning_rate.reference_batch}"
         return Reason("warm-up", "none", "from the recipe" if warmup.kind == "none" else below)
     shape = {
-        "gradual": f"gradual: from lr {schedule.reference_lr:g} to {schedule.peak_lr:g} by equal steps",
-        "constant": f"constant: lr {schedule.reference_lr:g}, then {schedule.peak_lr:g}",
+        "gradual": f"gradual: from lr {schedule.warmup_start:g} to {schedule.peak_lr:g} by equal steps",
+        "constant": f"constant: lr {schedule.warmup_start:g}, then {schedule.peak_lr:g}",
     }
     return Reason("warm-up", f"{schedule.warmup_iterations} it", f"{warmup.duration}, {shape[schedule.warmup]}")
 

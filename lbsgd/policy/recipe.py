@@ -95,10 +95,15 @@ class LearningRate(RecipeSection):
 
 
 class Warmup(RecipeSection):
-    """The start of a run whose global batch is above `learning_rate.reference_batch` (paper, section 2.2)."""
+    """The start of a run whose global batch is above `learning_rate.reference_batch` (paper, section 2.2).
+
+    start: the rate that it begins with; by default the reference rate, as in the paper. With a start, a run of any global batch
+    warms up.
+    """
 
     kind: Literal["gradual", "constant", "none"] = "gradual"
     duration: DurationText = Duration.parse("5ep")
+    start: float | None = Field(None, ge=0)
 
 
 class Decay(RecipeSection):
@@ -192,7 +197,8 @@ def preset_names() -> list[str]:
     return sorted(file.name.removesuffix(".toml") for file in files if file.name.endswith(".toml"))
 
 
-def _read(name_or_file: str) -> dict[str, Any]:
+def recipe_text(name_or_file: str) -> str:
+    """The file of a preset or at a path. Raises UsageError where there is none or it cannot be read."""
     presets = preset_names()
     if name_or_file in presets:
         file = resources.files("lbsgd.policy.recipes") / f"{name_or_file}.toml"
@@ -200,9 +206,36 @@ def _read(name_or_file: str) -> dict[str, Any]:
         hint = f"{did_you_mean(name_or_file, presets)} presets: {', '.join(presets)}".strip()
         raise UsageError(f"no recipe {name_or_file!r}; {hint}; or give the path of a .toml file")
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"recipe {name_or_file}: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _read(name_or_file: str, extending: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The values of a file over those of the recipe that it extends, and so on. extending: the files that led here."""
+    if name_or_file in extending:
+        raise UsageError(f"recipe {extending[0]} extends itself: {' extends '.join((*extending, name_or_file))}")
+    try:
+        values = tomllib.loads(recipe_text(name_or_file))
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"recipe {name_or_file}: {error}") from error
+    base = values.pop("extends", None)
+    if base is None:
+        return values
+    if not isinstance(base, str):
+        raise UsageError(f"recipe {name_or_file}: extends = {base!r}: should be a preset's name or the path of a .toml file")
+    if base not in preset_names() and name_or_file not in preset_names():
+        base = str(Path(name_or_file).parent / base)
+    return _over(_read(base, (*extending, name_or_file)), values)
+
+
+def _over(base: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+    """The base with these values in place of its own; tables are merged key by key."""
+    merged = base | values
+    for name in base.keys() & values.keys():
+        if isinstance(base[name], dict) and isinstance(values[name], dict):
+            merged[name] = _over(base[name], values[name])
+    return merged
 
 
 def _replace(values: dict[str, Any], override: str) -> None:

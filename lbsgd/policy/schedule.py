@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 class Schedule:
     """A run's learning rate; all points and lengths are in iterations.
 
+    warmup_start: the rate that a warm-up begins with.
     decay_points, levels: the rate is levels[j] once j of the sorted points are reached; [0] is the peak.
     Only step decay has points; one inside the warm-up scales what is left of the warm-up by the same factor.
     Cosine and polynomial decay run from the end of the warm-up to the end of the run.
@@ -30,6 +31,7 @@ class Schedule:
     total_iterations: int
     warmup: Literal["gradual", "constant", "none"]
     warmup_iterations: int
+    warmup_start: float
     decay: Literal["steps", "cosine", "polynomial", "constant"]
     decay_points: tuple[int, ...]
     levels: tuple[float, ...]
@@ -51,10 +53,10 @@ class Schedule:
         return level
 
     def _warmup_lr(self, iteration: int) -> float:
-        """Paper, section 2.2: from the reference rate, gradual by the same amount each iteration."""
+        """Paper, section 2.2: from the reference rate, or the recipe's start, gradual by the same amount each iteration."""
         if self.warmup == "constant":
-            return self.reference_lr
-        return self.reference_lr + (self.peak_lr - self.reference_lr) * iteration / self.warmup_iterations
+            return self.warmup_start
+        return self.warmup_start + (self.peak_lr - self.warmup_start) * iteration / self.warmup_iterations
 
     def _remaining(self, iteration: int) -> float:
         """How far the rate still is above `end_lr`: 1 at the end of the warm-up, 0 at the end of the run."""
@@ -65,11 +67,13 @@ class Schedule:
 def build_schedule(recipe: "Recipe", *, global_batch: int, iterations_per_epoch: int) -> Schedule:
     """The schedule of `recipe` for that many samples per iteration.
 
-    There is no warm-up unless the global batch is above the reference batch (in the paper: kn > 256).
+    There is no warm-up unless the global batch is above the reference batch (in the paper: kn > 256) or the recipe says where
+    it starts.
     """
     peak = _peak(recipe.learning_rate, global_batch)
-    scaled_up = global_batch > recipe.learning_rate.reference_batch
-    warmup = recipe.warmup.kind if scaled_up else "none"
+    start = recipe.warmup.start
+    warms_up = start is not None or global_batch > recipe.learning_rate.reference_batch
+    warmup = recipe.warmup.kind if warms_up else "none"
     points = recipe.decay.at if recipe.decay.kind == "steps" else ()
     factor = _decimal(recipe.decay.factor)
     return Schedule(
@@ -80,6 +84,7 @@ def build_schedule(recipe: "Recipe", *, global_batch: int, iterations_per_epoch:
         total_iterations=recipe.epochs * iterations_per_epoch,
         warmup=warmup,
         warmup_iterations=0 if warmup == "none" else recipe.warmup.duration.iterations(iterations_per_epoch),
+        warmup_start=recipe.learning_rate.reference if start is None else start,
         decay=recipe.decay.kind,
         decay_points=tuple(sorted(point.iterations(iterations_per_epoch) for point in points)),
         levels=tuple(float(peak * factor**reached) for reached in range(len(points) + 1)),

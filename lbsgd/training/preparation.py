@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from lbsgd.backends import ReplicaSpec, load, load_ahead, require
+from lbsgd.backends import ReplicaSpec, load, require
 from lbsgd.backends.contract import Backend
 from lbsgd.data import from_anywhere, open_dataset
 from lbsgd.data.source import Dataset
@@ -30,11 +30,9 @@ def prepare(world: World, request: Request, startup: Startup, show_plan: Callabl
     """Everything up to the first step; None when the run that is to be resumed is done. Collective; what fails on one rank
     fails on all.
 
-    show_plan: is called on rank 0, while the framework is being loaded. Raises any LbsgdError.
+    show_plan: is called on rank 0, before the framework is loaded. Raises any LbsgdError.
     """
     together(world, lambda: require_framework(request.recipe.model, request.framework))
-    together(world, lambda: require(request.framework))  # before anything takes time, and leaving no folder
-    load_ahead(request.framework)
     with startup.part(DATA, f"reading the index of {request.data}"):
         dataset = in_turns(world, lambda: open_dataset(request.data))
     plan = together(world, lambda: _plan(world, request, dataset))
@@ -42,6 +40,7 @@ def prepare(world: World, request: Request, startup: Startup, show_plan: Callabl
     require_agreement(world, _facts_to_agree_on(request, plan, dataset, span))
     if not span and request.resume and request.resume.is_done:
         return None
+    together(world, lambda: require(request.framework))  # loading takes seconds: refuse before, leaving no folder
     record = together(world, lambda: _open_record(request, plan) if world.is_first else None)
     if world.is_first:
         show_plan(plan)

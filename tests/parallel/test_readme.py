@@ -35,8 +35,12 @@ LBSGD = [(page, line) for page in PAGES if page != "CONTRIBUTING.md" for line in
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory) -> dict[str, Path]:
-    """An empty folder for each page."""
-    return {page: tmp_path_factory.mktemp(Path(page).stem) for page in PAGES}
+    """A folder for each page, with the files that it shows: TOML that begins with its name as a comment."""
+    made = {page: tmp_path_factory.mktemp(Path(page).stem) for page in PAGES}
+    for page, folder in made.items():
+        for name, text in re.findall(r"^```toml\n# (\S+)\n(.*?)^```", (ROOT / page).read_text(), re.DOTALL | re.MULTILINE):
+            (folder / name).write_text(text)
+    return made
 
 
 @pytest.fixture(scope="module")
