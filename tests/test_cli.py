@@ -161,7 +161,7 @@ def test_train_reads_its_own_variables(monkeypatch):
     "arguments, hint",
     [
         (["trian"], "no command 'trian'; did you mean 'train'?"),
-        (["zzz"], "no command 'zzz'; there are: train, eval, plan, report,"),
+        (["zzz"], "no command 'zzz'; there are: train, eval, plan, recipe,"),
         (["plan", "--sample", "3"], "--samples"),
         (["train"], "Missing option '--framework'"),
         (["plan", "--samples", "1000", "--recipe", "dmo"], "did you mean 'demo'?"),

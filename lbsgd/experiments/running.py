@@ -112,7 +112,7 @@ def _result(job: Job, run: Path, code: int, said: Sequence[str], seconds: float)
     per_epoch = schedule["iterations_per_epoch"]
     losses: dict[int, list[float]] = {}
     for one in metrics:
-        if one["kind"] == "step":
+        if one["kind"] == "step" and one["loss"] is not None:  # None is what no finite number can say
             losses.setdefault(one["step"] // per_epoch, []).append(one["loss"])
     return Result(
         id=job.id,

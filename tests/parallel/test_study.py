@@ -58,7 +58,7 @@ def test_a_study_that_is_done_trains_nothing_and_its_page_is_what_its_results_sa
     checked = lbsgd("study", study / "study.toml", "--check")
     assert checked.code == 0, checked.stderr
     content = json.loads(before)
-    content["runs"][0]["errors"] = [0.5]
+    next(one for one in content["runs"] if one["status"] == "done")["errors"] = [0.5]
     (study / "study.results.json").write_text(json.dumps(content))
     assert lbsgd("study", study / "study.toml", "--check").code == 6
     (study / "study.results.json").write_text(before)
@@ -66,11 +66,11 @@ def test_a_study_that_is_done_trains_nothing_and_its_page_is_what_its_results_sa
 
 def test_a_run_that_fails_is_told_and_left_for_the_next_time(lbsgd, digits, study, tmp_path):
     file = tmp_path / "study.toml"
-    models = STUDY.replace('"learning_rate.reference" = [0.1, 1e30]', "model = ['timm:no-such-network', 'resnet20']")
+    models = STUDY.replace('"learning_rate.reference" = [0.1, 1e30]', "model = ['no-such-network', 'resnet20']")
     models = models.replace('{ "learning_rate.reference" = 0.1 }', "{ model = 'resnet20' }")
     file.write_text(models.replace('lines = "learning_rate.reference"', ""))
     result = lbsgd("study", file, "--data", digits, "--jobs", 2, timeout=300)
     assert result.code == 3
-    assert "timm has no model 'no-such-network'" in result.stderr
+    assert "no model 'no-such-network'" in result.stderr
     assert "2 of 4 runs failed; run the study again" in result.stderr
     assert len(Results(tmp_path / "study.results.json").runs) == 2
