@@ -114,7 +114,8 @@ class Backend(ABC):
         with Nesterov's look-ahead.
         Returns the mean loss of this rank's samples, still on the device: `loss_value` waits for it.
         clock: makes it a measured step, the same update in phases: no gradient is sent before backward has ended and all ranks
-        have met, and the weights are updated when all gradients have been averaged.
+        have met, and the weights are updated when all gradients have been averaged. The clock is told their squared norms,
+        before and after.
         """
 
     @abstractmethod

@@ -102,6 +102,24 @@ def test_measured_steps_compute_what_ordinary_ones_do(ranks):
     assert on_ranks(ranks, lambda world: train(world, True)) == on_ranks(ranks, lambda world: train(world, False))
 
 
+def test_measured_steps_tell_the_squared_norms_of_each_rank_s_gradient_and_of_their_mean():
+    """On 2 ranks: what the parallelogram of the two gradients says, |g1 + g2|^2 + |g1 - g2|^2 = 2 |g1|^2 + 2 |g2|^2."""
+
+    def measure(world: World) -> tuple[Phases, dict]:
+        backend, clock = backend_on(world), PhaseClock(world.barrier)
+        images, labels = images_of(range(N * world.rank, N * (world.rank + 1)))
+        own = backend.network.loss_and_gradient(backend._pixels(images), backend._targets(labels), 0.0)[1]
+        backend.train_step(images, labels, 0.05, clock)
+        return clock.phases, own
+
+    (first, one), (second, other) = on_ranks(2, measure)
+    for phases, gradient in ((first, one), (second, other)):
+        assert phases.worker_gradient_squared == pytest.approx(sum((array**2).sum() for array in gradient.values()))
+    apart = sum(((one[name] - other[name]) ** 2).sum() for name in one)
+    both = 2 * (first.worker_gradient_squared + second.worker_gradient_squared)
+    assert first.gradient_squared == second.gradient_squared == pytest.approx((both - apart) / 4)
+
+
 def test_running_statistics_differ_until_they_are_averaged():
     def train(world: World) -> tuple[np.ndarray, np.ndarray]:
         backend = backend_on(world)
@@ -208,5 +226,7 @@ def test_a_wait_for_images_is_no_part_of_a_measured_step(monkeypatch):
 
     steps = list(take_steps(backend_on(alone_world()), slowly(), lambda _: 0.05, range(20), lambda one: one % 2 == 0))
     assert [step.data_seconds for step in steps] == [0.5] * 20
-    assert [step.phases for step in steps] == [Phases(0.0, 0.0, 0.0), None] * 10
+    measured = [(one.staging, one.waiting, one.communication, one.norms) for step in steps if (one := step.phases)]
+    assert measured == [(0.0, 0.0, 0.0, 0.0)] * 10
+    assert [step.phases is None for step in steps] == [False, True] * 10
     assert [step.busy_seconds for step in steps] == [0.0] * 20

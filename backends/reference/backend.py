@@ -53,9 +53,11 @@ class ReferenceBackend(Backend):
         mean = {name: np.mean([gradient[name] for gradient in gradients], axis=0) for name in gradients[0]}
         if clock:
             clock.computed()
+            clock.meet(squared(mean))
         mean = {name: self._average(gradient) for name, gradient in mean.items()}
         if clock:
             clock.averaged()
+            clock.counted(squared(mean))
         self._update(mean, learning_rate)
         return float(np.mean(losses))
 
@@ -145,6 +147,11 @@ class NoProfiler(Profiler):
 
     def stop(self) -> list[dict[str, Any]]:
         return []
+
+
+def squared(gradient: Arrays) -> float:
+    """The squared norm of all of it."""
+    return float(sum((array**2).sum() for array in gradient.values()))
 
 
 def copied(arrays: Arrays) -> Arrays:

@@ -98,11 +98,17 @@ class TensorFlowBackend(Backend):
         loss, gradients = self._gradients(images, labels, momentum)
         for name, total in self.gradient_sums.items():
             gradients[name] += total
-        computed = [self._reach(lambda: self._clock.computed(), loss, gradients)] if measured else []
+        computed = []
+        if measured:
+            reached = self._reach(lambda: self._clock.computed(), loss, gradients)
+            computed = [self._count(lambda squared: self._clock.meet(squared), reached, gradients)]
         with tf.control_dependencies(computed):
             if self.spec.world.size > 1:
                 gradients = average_gradients(gradients)
-        averaged = [self._reach(lambda: self._clock.averaged(), loss, gradients)] if measured else []
+        averaged = []
+        if measured:
+            reached = self._reach(lambda: self._clock.averaged(), loss, gradients)
+            averaged = [self._count(lambda squared: self._clock.counted(squared), reached, gradients)]
         with tf.control_dependencies(averaged):
             self._update_weights(gradients, learning_rate)
         return loss
@@ -128,6 +134,19 @@ class TensorFlowBackend(Backend):
             # A GPU's kernels have then only been started. Fetching a number that comes after them waits for them.
             fetched = [tf.identity(loss)] if self.asynchronous else []
             return tf.numpy_function(tell, fetched, tf.float32, stateful=True).op
+
+    def _count(self, tell: Callable[[float], None], reached: tf.Operation, gradients: dict[str, tf.Tensor]) -> tf.Operation:
+        """What hands `tell` the squared norm of the gradients, without their loss scale, once `reached` has been."""
+
+        def hand_over(squared: np.ndarray) -> np.float32:
+            tell(float(squared))
+            return np.float32(0)
+
+        with tf.control_dependencies([reached]):
+            squared = tf.add_n([tf.reduce_sum(tf.square(tf.identity(gradient))) for gradient in gradients.values()])
+            if self.scale:
+                squared /= self.scale.scale**2
+            return tf.numpy_function(hand_over, [squared], tf.float32, stateful=True).op
 
     def _apply(self, gradients: dict[str, tf.Tensor], learning_rate: tf.Tensor) -> tf.Tensor:
         settings = self.spec.recipe.optimizer

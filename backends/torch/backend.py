@@ -84,10 +84,12 @@ class TorchBackend(Backend):
         losses = self._backward(pixels, truth, overlapped=clock is None)
         if clock:
             self._reach(clock.computed)
+            clock.meet(self._gradient_squared())
             self.allreduce.start()
         self.allreduce.wait()
         if clock:
             self._reach(clock.averaged)
+            clock.counted(self._gradient_squared())
         self.optimizer.step(learning_rate, self.scaler)
         return losses
 
@@ -96,6 +98,11 @@ class TorchBackend(Backend):
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         phase()
+
+    def _gradient_squared(self) -> float:
+        """The squared norm of the gradients in the parameters, without their loss scale."""
+        norms = torch._foreach_norm([p.grad for p in self.network.parameters() if p.grad is not None])
+        return float(torch.stack(norms).square().sum()) / self.scaler.get_scale() ** 2
 
     def _backward(self, pixels: Tensor, truth: Tensor, *, overlapped: bool) -> Tensor:
         """Leave the gradients of the virtual workers' mean loss in the parameters, and give that loss.

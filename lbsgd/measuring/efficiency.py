@@ -48,6 +48,7 @@ class Pair:
     efficiency: speed of a worker among the others over its speed alone, compute / step. step: the neighbours', without the wait
     for images and the loop's own work. compute, waiting, communication: what it consists of; waiting and communication as far
     as backward does not hide them. allreduce: all of the communication, hidden or not.
+    worker_gradient_squared, gradient_squared: squared norms of the worker's gradient and of the mean over all workers.
     """
 
     efficiency: float
@@ -56,6 +57,8 @@ class Pair:
     waiting: float
     communication: float
     allreduce: float
+    worker_gradient_squared: float
+    gradient_squared: float
 
 
 PAIR_VALUES = len(Pair.__dataclass_fields__)
@@ -68,10 +71,11 @@ def pair(measured: Step, phases: Phases, neighbours: Sequence[Step]) -> Pair:
     else communication. By noise, a pair's communication may come out below zero.
     """
     step = median(one.busy_seconds for one in neighbours)
-    compute = measured.busy_seconds - phases.staging - phases.waiting - phases.communication
+    compute = measured.busy_seconds - phases.staging - phases.waiting - phases.communication - phases.norms
     exposed = step - compute
     waiting = min(max(0.0, exposed), phases.waiting)
-    return Pair(compute / step, step, compute, waiting, exposed - waiting, phases.communication)
+    squares = phases.worker_gradient_squared, phases.gradient_squared
+    return Pair(compute / step, step, compute, waiting, exposed - waiting, phases.communication, *squares)
 
 
 def mean_over_ranks(total: np.ndarray, ranks: int) -> list[Pair]:

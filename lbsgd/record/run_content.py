@@ -48,6 +48,7 @@ class Attempt(TypedDict, total=False):
     startup: dict[str, float]
     throughput: "Throughput | None"
     scaling: "Scaling | None"
+    noise_scale: "NoiseScaleContent | None"
 
 
 class WorldContent(TypedDict):
@@ -119,6 +120,19 @@ class Scaling(TypedDict, total=False):
     cost: float | None
 
 
+class NoiseScaleContent(TypedDict):
+    """The gradient noise scale at the end of the run (lbsgd.policy.noise_scale). images: None where noise hides the gradient.
+
+    samples_factor, steps_factor: what the run's global batch costs, in images and in steps, beside a tiny and a huge one.
+    """
+
+    images: float | None
+    gradient_squared: float
+    trace: float
+    samples_factor: float | None
+    steps_factor: float | None
+
+
 class Final(TypedDict):
     """The last evaluation; errors are fractions."""
 
@@ -147,6 +161,7 @@ class RunContent(TypedDict, total=False):
     time_split: TimeSplit | None
     scaling: Scaling | None
     scaling_baseline: Scaling | None
+    noise_scale: NoiseScaleContent | None
     final: Final | None
     environment: dict[str, Any]
     bad_samples: dict[str, Any]

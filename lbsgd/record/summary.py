@@ -6,7 +6,17 @@ from typing import Any
 
 import numpy as np
 
-from lbsgd.record.run_content import Attempt, Final, RunContent, Scaling, StepMilliseconds, Throughput, TimeSplit
+from lbsgd.policy.noise_scale import estimates, samples_factor, steps_factor
+from lbsgd.record.run_content import (
+    Attempt,
+    Final,
+    NoiseScaleContent,
+    RunContent,
+    Scaling,
+    StepMilliseconds,
+    Throughput,
+    TimeSplit,
+)
 
 Line = dict[str, Any]
 
@@ -68,12 +78,13 @@ def speed_figures(lines: Sequence[Line], content: RunContent) -> RunContent:
     steps = [line for line in _of("step", lines) if "step_ms" in line]
     pairs = _of("efficiency", lines)
     if not steps:
-        return {"throughput": None, "time_split": None, "scaling": None}
+        return {"throughput": None, "time_split": None, "scaling": None, "noise_scale": None}
     workers, batch = content["world"]["size"], content["schedule"]["global_batch"]
     return {
         "throughput": throughput([line["step_ms"] for line in steps], workers, batch),
         "time_split": time_split(steps, pairs, workers),
         "scaling": scaling(steps, pairs, workers, batch, content["recipe"]["seed"]),
+        "noise_scale": noise_scale(pairs, workers, batch),
     }
 
 
@@ -146,6 +157,26 @@ def scaling(steps: Sequence[Line], pairs: Sequence[Line], workers: int, global_b
             "cost": max(0.0, cost) / sum(line["step_ms"] for line in steps),
         }
     return result
+
+
+def noise_scale(pairs: Sequence[Line], workers: int, global_batch: int) -> NoiseScaleContent | None:
+    """After the last measured step; None where too few have the gradients' norms, which one worker never has."""
+    squares = [
+        (line["worker_gradient_squared"], line["gradient_squared"])
+        for line in pairs
+        if line.get("gradient_squared") is not None and line.get("worker_gradient_squared") is not None
+    ]
+    if len(squares) < LEAST_PAIRS or workers == 1:
+        return None
+    *_, last = estimates(squares, global_batch // workers, global_batch)
+    images = last.images
+    return {
+        "images": images,
+        "gradient_squared": last.gradient_squared,
+        "trace": last.trace,
+        "samples_factor": samples_factor(global_batch, images) if images else None,
+        "steps_factor": steps_factor(global_batch, images) if images else None,
+    }
 
 
 def efficiency_interval(values: Sequence[float], seed: int) -> tuple[float, float]:

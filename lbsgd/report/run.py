@@ -51,6 +51,7 @@ def _headlines(run: RecordedRun) -> list[Headline]:
         _error_headline(run),
         rate,
         *_efficiency(record),
+        *_noise_scale(record),
         *_against_baseline(record),
         step,
         Headline("Time", text.seconds(seconds_of(record)), _times(record)),
@@ -89,6 +90,16 @@ def _efficiency(record: RunContent) -> list[Headline]:
     if not scaling or scaling["efficiency"] is None:
         return [Headline("Scaling efficiency", text.UNKNOWN, "not measured")]
     return [Headline("Scaling efficiency", text.percent(scaling["efficiency"]), _alone(scaling))]
+
+
+def _noise_scale(record: RunContent) -> list[Headline]:
+    """What the gradients' noise says of the global batch."""
+    noise = record.get("noise_scale")
+    if not noise or noise["images"] is None or noise["samples_factor"] is None:
+        return []
+    batch, factor = record["schedule"]["global_batch"], noise["samples_factor"]
+    note = f"images; a global batch of {batch:,} takes {factor:.3g} times the images of a tiny one"
+    return [Headline("Gradient noise scale", text.number(round(noise["images"])), note)]
 
 
 def _alone(scaling: Scaling) -> str:

@@ -8,6 +8,7 @@ from statistics import median
 from typing import Any, Unpack
 
 from lbsgd.errors import Interrupted, LbsgdError
+from lbsgd.measuring.efficiency import Pair
 from lbsgd.record.loggers import Loggers, open_loggers
 from lbsgd.record.run_content import RunContent, RunStatus
 from lbsgd.record.run_record import RunRecord
@@ -17,6 +18,10 @@ from lbsgd.training.meeting import Meeting
 from lbsgd.training.outcome import compare, outcome, results
 from lbsgd.training.progress import Reporter, Status, choose_reporter
 from lbsgd.training.run import Run
+
+TIMES = ("step", "compute", "waiting", "communication", "allreduce")
+SQUARES = ("worker_gradient_squared", "gradient_squared")
+"""What is logged of a pair."""
 
 
 class Journal:
@@ -54,9 +59,7 @@ class Journal:
             self.log("step", step=step.iteration, epoch=epoch, lr=step.learning_rate, loss=loss, **counted)
         for iteration, pair in meeting.pairs.items():
             self._efficiencies.append(pair.efficiency)
-            parts = {f"{name}_ms": _ms(seconds) for name, seconds in asdict(pair).items() if name != "efficiency"}
-            epoch = self._run.epoch_at(iteration)
-            self.log("efficiency", step=iteration, epoch=epoch, efficiency=pair.efficiency, **parts)
+            self._log_pair(iteration, pair)
         if not meeting.step_seconds:
             return
         done, rate = meeting.position, self._run.plan.global_batch / meeting.step_seconds
@@ -72,6 +75,12 @@ class Journal:
                 seconds_left=(self._run.span.stop - done) * meeting.step_seconds,
             )
         )
+
+    def _log_pair(self, iteration: int, pair: Pair) -> None:
+        parts = {f"{name}_ms": _ms(getattr(pair, name)) for name in TIMES}
+        squares = {name: getattr(pair, name) for name in SQUARES}
+        epoch = self._run.epoch_at(iteration)
+        self.log("efficiency", step=iteration, epoch=epoch, efficiency=pair.efficiency, **parts, **squares)
 
     def _efficiency(self) -> tuple[float, float, float] | None:
         """So far, with its interval; None while too few steps were measured."""

@@ -30,6 +30,12 @@ def outcome(content: RunContent) -> list[str]:
     lines = [f"speed: {rate:,.0f} images/s on {workers}, {per_worker:,.0f} per worker"]
     if scaling and scaling["workers"] > 1:
         lines += efficiency_lines(scaling, content["time_split"])
+    if (noise := content.get("noise_scale")) and noise["images"] is not None and noise["samples_factor"] is not None:
+        batch, factor = content["schedule"]["global_batch"], noise["samples_factor"]
+        lines.append(
+            f"gradient noise scale: {noise['images']:,.0f} images; a global batch of {batch:,} takes {factor:.3g} times the "
+            "images of a tiny one to get as far"
+        )
     if baseline and baseline["efficiency"] is not None:
         against = counted(baseline["baseline_workers"])
         lines.append(
@@ -69,6 +75,8 @@ def results(content: RunContent) -> dict[str, float]:
         found |= {"top1_error": final["top1_error"]}
     if throughput:
         found |= {"images_per_second": throughput["images_per_second"]}
+    if (noise := content.get("noise_scale")) and noise["images"] is not None:
+        found |= {"noise_scale": noise["images"]}
     if scaling and scaling["interval"]:
         low, high = scaling["interval"]
         found |= {"efficiency": scaling["efficiency"], "efficiency_low": low, "efficiency_high": high}

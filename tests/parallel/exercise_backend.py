@@ -32,11 +32,18 @@ def backend_for(*overrides, accumulate=2, classes=10, together=None, channels_la
     return backend
 
 
+squares = []
+"""Of the gradients of the measured steps: of each rank's, and of their mean."""
+
+
 def steps(backend, count, *, measured=False):
     losses = []
     for _ in range(count):
         clock = PhaseClock(world.barrier) if measured else None
         losses.append(backend.loss_value(backend.train_step(images, labels, 0.05, clock)))
+        if clock:
+            phases = clock.phases
+            squares.append([world.gather(phases.worker_gradient_squared), phases.gradient_squared])
     return losses
 
 
@@ -58,7 +65,9 @@ report = {}
 for precision in ("fp32", "bf16", "fp16"):
     backend = backend_for(f"precision={precision}")
     report[precision] = {"losses": steps(backend, 8), "equal_before": replicas_equal(backend)}
+    squares.clear()
     report[precision]["measured"] = steps(backend_for(f"precision={precision}"), 8, measured=True)
+    report[precision]["squares"] = [*squares]
     backend.average_batch_norm()
     report[precision]["equal_after"] = replicas_equal(backend)
 

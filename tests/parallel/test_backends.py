@@ -42,6 +42,19 @@ def test_measured_steps_have_the_losses_of_ordinary_ones_bit_by_bit(reports, fra
     assert report["measured"] == report["losses"]
 
 
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-3), ("bf16", 0.1), ("fp16", 0.05)])
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_measured_steps_tell_the_norms_of_the_gradients_without_a_loss_scale(reports, framework, precision, tolerance):
+    """Of both ranks' own, and of their mean, which noise makes longer the fewer images there are."""
+    for (own, mean), (own_in_torch, mean_in_torch) in zip(
+        reports(framework)[precision]["squares"], reports("torch")["fp32"]["squares"], strict=True
+    ):
+        assert len(own) == 2 and own[0] != own[1]
+        assert own == pytest.approx(own_in_torch, rel=tolerance)
+        assert mean == pytest.approx(mean_in_torch, rel=tolerance)
+        assert mean < sum(own) / 2
+
+
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_replicas_differ_in_running_statistics_only_until_these_are_averaged(reports, framework, precision):
