@@ -112,8 +112,9 @@ def test_the_page_has_means_spreads_intervals_differences_and_what_diverged(file
     assert "| 16 | 0.05 | 3 | 4.96 ± 0.20 | 4.46 to 5.46 | reference |" in text
     assert "| 256 | 0.8 | 3 | 7.36 ± 0.20 | 6.86 to 7.86 | +2.40 (+1.95 to +2.85) |" in text
     assert "| 256 | none | 0.8 | 3 | 7.36 ± 0.28, 1 diverged |" in text
-    assert "worse: global_batch 64 / global_batch 256." in text
-    assert "some runs diverged: global_batch 256, kind none" in text
+    assert "- worse: global batch 64; global batch 256\n" in text
+    assert "- some runs diverged: global batch 256, warm-up none\n" in text
+    assert "| 256 | gradual | 0.8 | 3 |" in text and "| 16 | none | 0.05 | 3 |" in text  # the reference has no warm-up
     assert "A note." in text
     assert "**Claimed** (table 1): gradual is best" in text
 

@@ -37,7 +37,7 @@ def draw(stem: Path, lines: Sequence[Line], *, x: str, y: str, logarithmic: bool
     from matplotlib import pyplot
 
     with pyplot.rc_context(STYLE):
-        figure, axes = pyplot.subplots(figsize=(6.4, 3.6), layout="constrained")
+        figure, axes = pyplot.subplots(figsize=(7.2, 4.2), layout="constrained")
         for index, one in enumerate(lines):
             _draw_line(axes, one, COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)] if logarithmic else "")
         if logarithmic:
@@ -46,7 +46,7 @@ def draw(stem: Path, lines: Sequence[Line], *, x: str, y: str, logarithmic: bool
         axes.set_ylabel(y)
         axes.set_ylim(bottom=0)
         if len(lines) > 1:
-            axes.legend(frameon=False)
+            figure.legend(loc="outside lower left", frameon=False, ncols=2, fontsize="small")
         for suffix in FORMATS:
             figure.savefig(stem.with_suffix(f".{suffix}"), dpi=150, metadata={"Date": None} if suffix == "svg" else None)
         pyplot.close(figure)

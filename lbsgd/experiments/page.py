@@ -1,9 +1,10 @@
 """The page of a study, in Markdown: what was asked, what was run, what came out. All of it from the results alone."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 from lbsgd.experiments import figures
 from lbsgd.experiments.figures import Line
@@ -11,15 +12,31 @@ from lbsgd.experiments.grid import Cell, Part, Study, cells_of, job_of, referenc
 from lbsgd.experiments.results import FINAL_EPOCHS, Result, Results
 from lbsgd.experiments.statistics import Mean, difference, mean
 from lbsgd.policy.schedule import build_schedule
+from lbsgd.record.run_record import flatten
+
+LABELS = {
+    "global_batch": "global batch",
+    "warmup.kind": "warm-up",
+    "learning_rate.reference": "reference rate",
+    "learning_rate.scaling": "scaling",
+    "optimizer.kind": "optimiser",
+    "optimizer.weight_decay": "weight decay",
+    "last_gamma": "gamma",
+}
+"""What keys are called; others go by their own name."""
+
+SHOWN = ("cores", "python", "torch", "tensorflow-cpu", "tensorflow", "horovod")
+"""Of the environment."""
 
 GENERATED = "<!-- Written by `lbsgd study`; change the study's file instead. -->"
 
 
 @dataclass(frozen=True)
 class Row:
-    """A cell of a part with its results, by seed."""
+    """A cell of a part with its results, by seed. values: of all keys, also those that the cell does not set."""
 
     cell: Cell
+    values: Mapping[str, Any]
     results: Sequence[Result]
 
     @property
@@ -37,8 +54,16 @@ def rows_of(study: Study, part: Part, results: Results) -> list[Row]:
     found = []
     for cell in cells_of(study, part):
         ids = [job_of(study, cell, seed).id for seed in seeds_of(study, part)]
-        found.append(Row(cell, [results.runs[one] for one in ids if one in results.runs]))
+        found.append(Row(cell, values_of(study, cell), [results.runs[one] for one in ids if one in results.runs]))
     return [row for row in found if row.results]
+
+
+def values_of(study: Study, cell: Cell) -> dict[str, Any]:
+    """All that a cell's runs had, by key. A global batch that is not above the reference has no warm-up."""
+    recipe = job_of(study, cell, 0).recipe
+    schedule = build_schedule(recipe, global_batch=cell.global_batch, iterations_per_epoch=1)
+    actual = {"framework": cell.framework, "global_batch": cell.global_batch, "warmup.kind": schedule.warmup}
+    return flatten(recipe.model_dump(mode="json")) | actual | {"peak rate": schedule.peak_lr}
 
 
 def write_page(study: Study, results: Results, file: Path) -> None:
@@ -63,8 +88,8 @@ def draw_part(part: Part, rows: Sequence[Row], stem: Path) -> None:
 def batch_lines(part: Part, rows: Sequence[Row]) -> list[Line]:
     """A line for each value of `lines`: mean error over the global batch."""
     lines = []
-    for value in dict.fromkeys(row.cell[part.lines] if part.lines else "" for row in rows):
-        own = [row for row in rows if row.errors and (not part.lines or row.cell[part.lines] == value)]
+    for value in dict.fromkeys(row.values[part.lines] if part.lines else "" for row in rows):
+        own = [row for row in rows if row.errors and (not part.lines or row.values[part.lines] == value)]
         means = [(row.cell.global_batch, mean(row.errors)) for row in sorted(own, key=lambda row: row.cell.global_batch)]
         points = [(batch, one.value) for batch, one in means]
         if points:
@@ -80,19 +105,19 @@ def curves(part: Part, rows: Sequence[Row]) -> list[Line]:
         if done:
             means = [mean([100 * error for error in epoch]) for epoch in zip(*done, strict=True)]
             points = [(number, one.value) for number, one in enumerate(means, start=1)]
-            lines.append(Line(named(row.cell, varying), points, [one.half_width for one in means]))
+            lines.append(Line(named(row, varying), points, [one.half_width for one in means]))
     return lines
 
 
 def varying_keys(rows: Sequence[Row]) -> list[str]:
-    """The settings that are not the same in all rows."""
-    keys = dict.fromkeys(key for row in rows for key, _ in row.cell.settings)
-    return [key for key in keys if len({row.cell[key] for row in rows}) > 1]
+    """Of what any row sets, that which is not the same in all of them; the global batch first."""
+    keys = dict.fromkeys(("global_batch", *(key for row in rows for key, _ in row.cell.settings)))
+    return [key for key in keys if len({row.values[key] for row in rows}) > 1]
 
 
-def named(cell: Cell, keys: Sequence[str]) -> str:
-    """A cell as the figure's legend names it."""
-    return ", ".join(f"{key.rpartition('.')[2]} {cell[key]}" for key in keys if cell[key] is not None)
+def named(row: Row, keys: Sequence[str]) -> str:
+    """A row as the figure's legend names it."""
+    return ", ".join(f"{LABELS.get(key, key)} {row.values[key]}" for key in keys)
 
 
 def page(study: Study, results: Results, folder: str) -> str:
@@ -115,7 +140,7 @@ def about(study: Study, results: Results) -> str:
     runs = list(results.runs.values())
     if not runs:
         return ""
-    said = ", ".join(f"{key} {value}" for key, value in results.environment.items())
+    said = ", ".join(f"{key} {results.environment[key]}" for key in SHOWN if key in results.environment)
     hours = sum(one.seconds for one in runs) / 3600
     return (
         f"{len(runs)} runs, {hours:.1f} hours of them in all ({said}). An error is the median over the last {FINAL_EPOCHS} "
@@ -128,22 +153,20 @@ def table(study: Study, part: Part, rows: Sequence[Row]) -> str:
     """A row a cell."""
     reference = next((row for row in rows if row.cell == reference_of(study, part)), None)
     keys = [key for key in varying_keys(rows) if key != "global_batch"]
-    header = ("global batch", *keys, "peak rate", "runs", "top-1 error, %", "95 % interval", "difference, points")
+    header = (
+        "global batch",
+        *(LABELS.get(key, key) for key in keys),
+        "peak rate",
+        "runs",
+        "top-1 error, %",
+        "95 % interval",
+        "difference, points",
+    )
     lines = [header, ("---",) * len(header)]
     for row in rows:
-        cells = (f"{row.cell.global_batch:,}", *(_text(row.cell[key]) for key in keys), f"{peak_rate(study, row.cell):.4g}")
+        cells = (f"{row.cell.global_batch:,}", *(str(row.values[key]) for key in keys), f"{row.values['peak rate']:.4g}")
         lines.append((*cells, str(len(row.results)), *_errors(row), _difference(row, reference)))
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def peak_rate(study: Study, cell: Cell) -> float:
-    """The learning rate of a cell after its warm-up."""
-    recipe = job_of(study, cell, 0).recipe
-    return build_schedule(recipe, global_batch=cell.global_batch, iterations_per_epoch=1).peak_lr
-
-
-def _text(value: object) -> str:
-    return "" if value is None else f"{value}"
 
 
 def _errors(row: Row) -> tuple[str, str]:
@@ -182,9 +205,11 @@ def outcome(study: Study, part: Part, rows: Sequence[Row]) -> str:
     for row in rows:
         if row is reference:
             continue
-        sorts.setdefault(_sort(row, reference), []).append(named(row.cell, keys))
-    said = "; ".join(f"{sort}: {' / '.join(names)}" for sort, names in sorts.items())
-    return f"**Came out**, against {named(wanted, keys)} ({fmean(reference.errors):.2f} %): {said}." if said else ""
+        sorts.setdefault(_sort(row, reference), []).append(named(row, keys))
+    if not sorts:
+        return ""
+    said = "\n".join(f"- {sort}: {'; '.join(names)}" for sort, names in sorts.items())
+    return f"**Came out**, against {named(reference, keys) or 'the reference'} ({fmean(reference.errors):.2f} %):\n\n{said}"
 
 
 def _sort(row: Row, reference: Row) -> str:
