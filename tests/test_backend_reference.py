@@ -186,6 +186,24 @@ def test_lars_moves_each_layer_by_a_share_of_its_own_norm(scale):
         assert moved == pytest.approx(0.5 * share), name
 
 
+@pytest.mark.parametrize(("most", "clipped"), [("1e-3", True), ("1e6", False)])
+def test_a_gradient_is_clipped_to_its_norm_and_a_shorter_one_is_left_alone(most, clipped):
+    overrides = ("optimizer.nesterov=false", "optimizer.momentum=0", "optimizer.weight_decay=0")
+    moved = {}
+    for clip in ((), (f"optimizer.clip_norm={most}",)):
+        backend = backend_on(alone_world(), MODELS[1], 1, CLASSES, *overrides, *clip)
+        before = backend.export_state().model
+        backend.train_step(*images_of(range(N)), 0.5)
+        after = backend.export_state().model
+        moved[bool(clip)] = np.concatenate([(after[name] - before[name]).ravel() for name in backend.network.parameters])
+    if clipped:
+        assert np.linalg.norm(moved[True]) == pytest.approx(0.5 * float(most))
+        cosine = moved[True] @ moved[False] / np.linalg.norm(moved[True]) / np.linalg.norm(moved[False])
+        assert cosine == pytest.approx(1)
+    else:
+        assert np.array_equal(moved[True], moved[False])
+
+
 def test_a_state_of_another_model_is_refused():
     backend = backend_on(alone_world())
     with pytest.raises(CheckpointError, match=r"fc.weight has shape \[3, 16\], here \[7, 16\]"):

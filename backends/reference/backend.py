@@ -58,6 +58,9 @@ class ReferenceBackend(Backend):
         if clock:
             clock.averaged()
             clock.counted(squared(mean))
+        if clip_norm := self.spec.recipe.optimizer.clip_norm:
+            factor = min(1.0, clip_norm / max(np.sqrt(squared(mean)), np.finfo(float).tiny))
+            mean = {name: factor * gradient for name, gradient in mean.items()}
         self._update(mean, learning_rate)
         return float(np.mean(losses))
 

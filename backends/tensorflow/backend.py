@@ -150,6 +150,9 @@ class TensorFlowBackend(Backend):
 
     def _apply(self, gradients: dict[str, tf.Tensor], learning_rate: tf.Tensor) -> tf.Tensor:
         settings = self.spec.recipe.optimizer
+        if settings.clip_norm:
+            factor = tf.minimum(1.0, settings.clip_norm / tf.linalg.global_norm(list(gradients.values())))
+            gradients = {name: factor * gradient for name, gradient in gradients.items()}
         for name, variable in self.network.trained.items():
             gradient = gradients[name]
             if settings.kind == "lars":

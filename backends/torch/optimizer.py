@@ -22,6 +22,7 @@ class Optimizer:
         self.velocity = {name: torch.zeros_like(p) for name, p in self.parameters.items()}
         self._views = {name: nn.Parameter(contiguous_view(p.detach())) for name, p in self.parameters.items()}
         settings = spec.recipe.optimizer
+        self._clip_norm = settings.clip_norm
         exempt = normalisation_parameters(network)
         if settings.kind == "lars":
             exempt = exempt | {parameter for parameter in network.parameters() if parameter.dim() < 2}
@@ -47,11 +48,20 @@ class Optimizer:
         for name, parameter in self.parameters.items():
             if parameter.grad is not None:
                 self._views[name].grad = contiguous_view(parameter.grad)
+        if self._clip_norm:
+            scaler.unscale_(self.rule)
+            clip([view.grad for view in self._views.values() if view.grad is not None], self._clip_norm)
         scaler.step(self.rule)
         scaler.update()
         self.rule.zero_grad()
         for parameter in self.parameters.values():
             parameter.grad = None
+
+
+def clip(gradients: list[Tensor], most: float) -> None:
+    """Scale all of them so that their norm together is at most that. One that is not finite stays so."""
+    norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+    torch._foreach_mul_(gradients, torch.clamp(most / norm, max=1.0))
 
 
 def normalisation_parameters(network: nn.Module) -> set[Tensor]:

@@ -64,6 +64,7 @@ class Optimizer(RecipeSection):
     layer to the norms of its weights and its gradient (You, Gitman and Ginsburg 2017), as MLPerf's reference does: the rate is
     inside of the velocity; gamma, beta and biases are neither adapted nor decayed.
     trust, epsilon: of lars, trust |w| / (|g| + weight_decay |w| + epsilon).
+    clip_norm: the mean gradient over all workers is scaled down to this norm where it is longer; by default never.
     """
 
     kind: Literal["sgd", "lars"] = "sgd"
@@ -72,6 +73,7 @@ class Optimizer(RecipeSection):
     weight_decay: float = Field(1e-4, ge=0)
     trust: Positive = 0.001
     epsilon: float = Field(0.0, ge=0)
+    clip_norm: float | None = Field(None, gt=0)
 
     @model_validator(mode="after")
     def _nesterov_has_momentum(self) -> Self:

@@ -45,6 +45,7 @@ def problem():
 
 RECIPES = {
     "sgd": load_recipe("demo", OVERRIDES),
+    "clipped": load_recipe("demo", [*OVERRIDES, "optimizer.clip_norm=0.5"]),
     "lars": load_recipe("demo", [*OVERRIDES, "optimizer.nesterov=false", "optimizer.kind=lars", "optimizer.trust=0.02"]),
 }
 
@@ -70,6 +71,10 @@ def expected(problem, recipe):
             for name, gradient in summed.items():
                 total[name] += gradient
         buffers = {name: np.mean([s[name] for s in statistics], axis=0) for name in buffers}
+        norm = np.sqrt(sum((gradient**2).sum() for gradient in total.values())) / (WORKERS * BATCH)
+        if recipe.optimizer.clip_norm:
+            assert norm > 2 * recipe.optimizer.clip_norm
+            total = {name: gradient * recipe.optimizer.clip_norm / norm for name, gradient in total.items()}
         for name, w in weights.items():
             if recipe.optimizer.kind == "lars":
                 u[name], weights[name] = lars(w, u[name], total[name] / (WORKERS * BATCH), rate, recipe.optimizer)
