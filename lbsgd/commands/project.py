@@ -16,9 +16,11 @@ from lbsgd.errors import UsageError
 from lbsgd.launch.horovod.defaults import CYCLE_MS, FUSION_BYTES
 
 if TYPE_CHECKING:
+    from lbsgd.commands.project_table import Answer
     from lbsgd.projection.backward import Gradient
-    from lbsgd.projection.calibration import Constants, Covered
+    from lbsgd.projection.calibration import Constants, Covered, Published
     from lbsgd.projection.cluster import Cluster
+    from lbsgd.projection.prediction import Prediction, Workload
 
 BYTES_PER_VALUE = {"fp32": 4, "fp16": 2}
 
@@ -146,21 +148,19 @@ def project(
     \b
       lbsgd project --gpus 8,64,256 --network-gbit 50 --model resnet50 --step-ms 250
     """
-    from lbsgd.commands.project_table import Answer, as_json_object, as_text
+    from lbsgd.commands.project_table import as_json_object, as_text
     from lbsgd.projection.calibration import published
     from lbsgd.projection.cluster import Cluster
-    from lbsgd.projection.error_band import narrowest_known
     from lbsgd.projection.measured_allreduce import measured_collective, read_measured
     from lbsgd.projection.overlap import Fusion
     from lbsgd.projection.prediction import Workload, predict
 
     known = published()
     constants = known.constants
-    gradients = _gradients(model, gradient_mb, (first_share, last_share), dtype, constants)
     workload = Workload(
         step=step_ms / 1e3,
         baseline_gpus=baseline_gpus,
-        gradients=gradients,
+        gradients=_gradients(model, gradient_mb, (first_share, last_share), dtype, constants),
         overlap=overlap == "full",
         fusion=Fusion(threshold=fusion_mb * 1e6, cycle=cycle_ms / 1e3),
     )
@@ -171,22 +171,37 @@ def project(
         constants,
         gpus,
     )
-    assumptions = [
-        *_communication(described, measured, constants),
-        *_computation(workload, constants, model, sum(gradient.size for gradient in gradients)),
-    ]
-    wanted = [described.kinds(ranks, fused=fusion_mb > 0) for ranks in gpus]
+    answer = _answer(known, described, measured, workload, predictions, model)
+    click.echo(json.dumps(as_json_object(answer), indent=2) if as_json else as_text(answer))
+
+
+def _answer(
+    known: "Published",
+    cluster: "Cluster",
+    measured: dict[int, Any] | None,
+    workload: "Workload",
+    predictions: "Sequence[Prediction]",
+    model: str | None,
+) -> "Answer":
+    """The predictions with their bands, what they assume, and what nobody has published."""
+    from lbsgd.commands.project_table import Answer
+    from lbsgd.projection.error_band import narrowest_known
+
+    gpus, fused = [prediction.gpus for prediction in predictions], workload.fusion.threshold > 0
+    wanted = [cluster.kinds(ranks, fused=fused) for ranks in gpus]
     kinds = [narrowest_known(known.error_bands, names) for names in wanted]
-    answer = Answer(
-        baseline_gpus=baseline_gpus,
+    return Answer(
+        baseline_gpus=workload.baseline_gpus,
         predictions=predictions,
         kinds=kinds,
         bands={kind: known.error_bands[kind] for kind in kinds},
-        assumptions=assumptions,
-        unknown=_unknown(described, baseline_gpus, gpus, wanted, kinds, known.covered),
+        assumptions=[
+            *_communication(cluster, measured, known.constants),
+            *_computation(workload, known.constants, model, sum(gradient.size for gradient in workload.gradients)),
+        ],
+        unknown=_unknown(cluster, workload.baseline_gpus, gpus, wanted, kinds, known.covered),
         calibrated=bool(measured),
     )
-    click.echo(json.dumps(as_json_object(answer), indent=2) if as_json else as_text(answer))
 
 
 def _gradients(
