@@ -143,7 +143,7 @@ def test_values_are_read_by_keys(show, pages):
     output = "document.querySelector('#study-chart-efficiency output').textContent.replaceAll('\\u00a0', ' ')"
     assert tab.evaluate(output).startswith("workers 8 · framework torch · efficiency 100.0 %")
     tab.page.keyboard.press("End")
-    assert tab.evaluate(output) == "workers 512 · framework prediction · efficiency 83.0 % · interval ± 8 points"
+    assert tab.evaluate(output) == "workers 512 · framework prediction · efficiency 83.0 % · interval 75 to 91 %"
     tab.page.keyboard.press("ArrowLeft")
     assert "workers 256" in tab.evaluate(output)
     told = tab.evaluate("document.querySelector('#study-chart-efficiency .reader').getAttribute('aria-valuetext')")

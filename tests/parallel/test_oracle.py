@@ -109,7 +109,7 @@ def summed_gradients(network, weights, buffers, images, labels, recipe):
     return {name: parameter.grad.numpy() for name, parameter in module.named_parameters()}, after
 
 
-@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("ranks", [pytest.param(1, marks=pytest.mark.slow), 2])
 @pytest.mark.parametrize("framework", ["torch", "tensorflow"])
 def test_two_steps_equal_the_update(problem, recipe, expected, framework, ranks, tmp_path):
     _, model, velocity, images, labels = problem

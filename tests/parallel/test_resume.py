@@ -81,7 +81,7 @@ def close(found: object, expected: object, where: str) -> None:
         assert found == expected, where
 
 
-@pytest.mark.parametrize("framework", ["torch", "tensorflow"])
+@pytest.mark.parametrize("framework", ["torch", pytest.param("tensorflow", marks=pytest.mark.slow)])
 def test_two_attempts_leave_the_record_of_one(runs, train, digits, framework, tmp_path):
     root = runs if framework == "torch" else whole_and_parted(train, digits, tmp_path, framework)
     whole, parted = without_times(root / "whole"), without_times(root / "parted")
